@@ -1,0 +1,185 @@
+"""The interface every family shares: torch's, plus the algebra of batch and event dimensions.
+
+A family of torch becomes one of ours by inheriting from both, torch's class first::
+
+    class Normal(torch.distributions.Normal, Distribution): ...
+
+so that torch's ``super().__init__`` arrives here and one validator serves all families.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.distributions import Distribution as TorchDistribution
+from torch.distributions import constraints as torch_constraints
+from torch.distributions.utils import lazy_property
+
+from brancher.distributions.validation import is_validating
+from brancher.errors import DistributionError, DistributionTypeError
+
+if TYPE_CHECKING:
+    from brancher.distributions.algebra import Independent, MaskedDistribution
+
+
+class Distribution(TorchDistribution):
+    """A probability distribution over tensors.
+
+    A draw has shape ``sample_shape + batch_shape + event_shape``; ``log_prob`` sums over the
+    event dimensions and keeps the batch dimensions, whose entries are independent.
+
+    Args:
+        batch_shape: shape of independent, differently parametrised copies.
+        event_shape: shape of one draw of one copy.
+        validate_args: False leaves this object's arguments and values unchecked.
+
+    Raises:
+        DistributionError: an argument lies outside its constraint.
+    """
+
+    def __init__(
+        self,
+        batch_shape: torch.Size = torch.Size(),  # noqa: B008
+        event_shape: torch.Size = torch.Size(),  # noqa: B008
+        validate_args: bool | None = None,
+    ) -> None:
+        self._batch_shape = batch_shape
+        self._event_shape = event_shape
+        if validate_args is not None:
+            self._validate_args = validate_args
+        if self._validate_args:
+            self._check_arguments()
+
+    # torch reads and writes this name; reading through the switch lets a validated object be
+    # used unchecked (and staged) once a model's first run has passed.
+    @property
+    def _validate_args(self) -> bool:  # type: ignore[override]
+        return is_validating() and self.__dict__.get("_is_checked", True)
+
+    @_validate_args.setter
+    def _validate_args(self, value: bool) -> None:
+        self.__dict__["_is_checked"] = value
+
+    def __call__(self, sample_shape: torch.Size = torch.Size()) -> torch.Tensor:  # noqa: B008
+        """Draw, differentiably where the family allows it; shape sample_shape + B + E."""
+        return self.rsample(sample_shape) if self.has_rsample else self.sample(sample_shape)
+
+    @property
+    def event_dim(self) -> int:
+        """Number of event dimensions."""
+        return len(self.event_shape)
+
+    def shape(self, sample_shape: torch.Size = torch.Size()) -> torch.Size:  # noqa: B008
+        """Shape of ``sample(sample_shape)``."""
+        return torch.Size(sample_shape) + self.batch_shape + self.event_shape
+
+    def expand_by(self, sample_shape: torch.Size | list[int] | tuple[int, ...]) -> Distribution:
+        """Add batch dimensions of the given sizes on the left."""
+        return self.expand(torch.Size(sample_shape) + self.batch_shape)
+
+    def to_event(self, reinterpreted_batch_ndims: int | None = None) -> Distribution | Independent:
+        """Turn the rightmost batch dimensions into event dimensions.
+
+        Args:
+            reinterpreted_batch_ndims: how many; None for all of them.
+
+        Raises:
+            DistributionError: fewer batch dimensions are there than asked for.
+
+        Example:
+            >>> from brancher.distributions import Normal
+            >>> Normal(torch.zeros(3, 2), 1.0).to_event(1).event_shape
+            torch.Size([2])
+        """
+        from brancher.distributions.algebra import Independent  # built on this class
+
+        n = len(self.batch_shape) if reinterpreted_batch_ndims is None else reinterpreted_batch_ndims
+        if not 0 <= n <= len(self.batch_shape):
+            raise DistributionError(
+                f"{type(self).__name__}: expected to_event(n) with 0 <= n <= "
+                f"{len(self.batch_shape)} batch dimensions {tuple(self.batch_shape)}, got {n}; "
+                "expand the distribution or lower n"
+            )
+        return self if n == 0 else Independent(self, n)
+
+    def mask(self, mask: torch.Tensor | bool) -> MaskedDistribution:
+        """Keep log-probability only where ``mask`` (broadcast over B) is true."""
+        from brancher.distributions.algebra import MaskedDistribution  # built on this class
+
+        return MaskedDistribution(self, mask)
+
+    @classmethod
+    def infer_shapes(cls, **arg_shapes: torch.Size) -> tuple[torch.Size, torch.Size]:
+        """Return ``(batch_shape, event_shape)`` that arguments of the given shapes lead to.
+
+        Families with events override this; the base serves scalar families.
+        """
+        batch = [
+            torch.Size(shape)[: len(shape) - cls.arg_constraints[name].event_dim]
+            for name, shape in arg_shapes.items()
+        ]
+        return torch.broadcast_shapes(*batch), torch.Size()
+
+    def _check_arguments(self) -> None:
+        for name, constraint in self.arg_constraints.items():
+            if torch_constraints.is_dependent(constraint):
+                continue
+            if name not in self.__dict__ and isinstance(getattr(type(self), name), lazy_property):
+                continue  # derived lazily from the argument that was given
+            value = getattr(self, name)
+            if value is None or not isinstance(value, torch.Tensor):
+                continue
+            valid = constraint.check(value)
+            if not bool(valid.all()):
+                raise DistributionError(
+                    f"{type(self).__name__}: expected parameter '{name}' of shape "
+                    f"{tuple(value.shape)} to be {_words(constraint)}, got {_offenders(value, valid)}"
+                )
+
+    def _validate_sample(self, value: torch.Tensor) -> None:
+        family = type(self).__name__
+        if not isinstance(value, torch.Tensor):
+            raise DistributionTypeError(
+                f"{family}: expected a value as a tensor, got {type(value).__name__}; "
+                "convert it with torch.as_tensor"
+            )
+        expected = self.batch_shape + self.event_shape
+        try:
+            joint = torch.broadcast_shapes(value.shape, expected)
+        except RuntimeError:
+            joint = None
+        event_fits = value.shape[value.dim() - self.event_dim :] == self.event_shape
+        if joint is None or (self.event_dim and not event_fits):
+            raise DistributionError(
+                f"{family}: expected a value that broadcasts with batch shape "
+                f"{tuple(self.batch_shape)} and event shape {tuple(self.event_shape)}, "
+                f"got shape {tuple(value.shape)}"
+            )
+        try:
+            support = self.support
+        except NotImplementedError:
+            return
+        if support is None or torch_constraints.is_dependent(support):
+            return
+        valid = support.check(value)
+        if not bool(valid.all()):
+            raise DistributionError(
+                f"{family}: expected a value of shape {tuple(value.shape)} to be in the support "
+                f"{_words(support)}, got {_offenders(value, valid)}"
+            )
+
+
+def _words(constraint: Any) -> str:
+    return str(constraint).removesuffix("()")
+
+
+def _offenders(value: torch.Tensor, valid: torch.Tensor) -> str:
+    """Say how many entries offend, and show the first with its index."""
+    valid = valid.expand(value.shape[: valid.dim()]) if valid.dim() <= value.dim() else valid
+    bad = (~valid).nonzero()
+    first = tuple(bad[0].tolist())
+    shown = value.detach()[first] if len(first) <= value.dim() else value.detach()
+    text = str(shown.item()) if shown.numel() == 1 else str(shown.tolist())
+    where = f" at index {first}" if first else ""
+    return f"{len(bad)} offending, the first {text}{where}"

@@ -1,0 +1,95 @@
+"""The handler stack: one immutable tuple per thread or task, and the way a message takes through it.
+
+The stack lives in a ContextVar, so threads and asyncio tasks never see each other's handlers.
+Whatever restores it sets the whole tuple again: no exception or interrupt can leave half a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from brancher.handlers.message import Message
+
+if TYPE_CHECKING:
+    from brancher.handlers.messenger import Messenger
+
+_STACK: ContextVar[tuple[Messenger, ...]] = ContextVar("brancher_handlers", default=())
+
+
+def current() -> tuple[Messenger, ...]:
+    """The handlers in force here, outermost first."""
+    return _STACK.get()
+
+
+def push(handler: Messenger) -> None:
+    """Make ``handler`` the innermost one."""
+    _STACK.set((*_STACK.get(), handler))
+
+
+def pop(handler: Messenger) -> Messenger | None:
+    """Remove the innermost entry made by ``handler`` and return it; None where there is none.
+
+    Only that entry goes: a generator that is closed late must not take others' handlers along.
+    """
+    stack = _STACK.get()
+    for i in range(len(stack) - 1, -1, -1):
+        if stack[i] is handler or stack[i].origin is handler:
+            _STACK.set(stack[:i] + stack[i + 1 :])
+            return stack[i]
+    return None
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Leave the stack as it was found, whatever happens inside."""
+    before = _STACK.get()
+    try:
+        yield
+    finally:
+        _STACK.set(before)
+
+
+@contextmanager
+def emptied() -> Iterator[None]:
+    """Run a block under no handler at all."""
+    before = _STACK.get()
+    try:
+        _STACK.set(())
+        yield
+    finally:
+        _STACK.set(before)
+
+
+def apply(message: Message) -> Message:
+    """Offer a message to the handlers, innermost first, fill in the default, and tell them again.
+
+    A handler that sets ``message.stop`` hides it from those further out. On the way back the
+    outermost handler that saw the message is told first.
+    """
+    stack = _STACK.get()
+    reached = len(stack)
+    for handler in reversed(stack):
+        reached -= 1
+        handler.process_message(message)
+        if message.stop:
+            break
+    if message.value is None and not message.done:
+        message.value = default(message)
+    message.done = True
+    for handler in stack[reached:]:
+        handler.postprocess_message(message)
+    if message.continuation is not None:
+        message.continuation(message)
+    return message
+
+
+def default(message: Message) -> Any:
+    """Answer a message that no handler answered: draw, or call its function."""
+    if message.type == "sample":
+        fn = message.fn
+        shape = message.args[0] if message.args else ()
+        return fn.rsample(shape) if fn.has_rsample else fn.sample(shape)
+    return message.fn(*message.args, **message.kwargs)

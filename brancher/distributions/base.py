@@ -16,11 +16,12 @@ from torch.distributions import Distribution as TorchDistribution
 from torch.distributions import constraints as torch_constraints
 from torch.distributions.utils import lazy_property
 
+from brancher.distributions.shapes import Size, check_event
 from brancher.distributions.validation import is_validating
 from brancher.errors import DistributionError, DistributionTypeError
 
 if TYPE_CHECKING:
-    from brancher.distributions.algebra import Independent, MaskedDistribution
+    from brancher.distributions.algebra import MaskedDistribution
 
 
 class Distribution(TorchDistribution):
@@ -74,11 +75,17 @@ class Distribution(TorchDistribution):
         """Shape of ``sample(sample_shape)``."""
         return torch.Size(sample_shape) + self.batch_shape + self.event_shape
 
-    def expand_by(self, sample_shape: torch.Size | list[int] | tuple[int, ...]) -> Distribution:
+    def expand(self, batch_shape: Size, _instance: Any = None) -> Distribution:
+        """Return independent copies for a larger batch shape, which B must broadcast to."""
+        from brancher.distributions.algebra import ExpandedDistribution  # built on this class
+
+        return ExpandedDistribution(self, batch_shape)
+
+    def expand_by(self, sample_shape: Size) -> Distribution:
         """Add batch dimensions of the given sizes on the left."""
         return self.expand(torch.Size(sample_shape) + self.batch_shape)
 
-    def to_event(self, reinterpreted_batch_ndims: int | None = None) -> Distribution | Independent:
+    def to_event(self, reinterpreted_batch_ndims: int | None = None) -> Distribution:
         """Turn the rightmost batch dimensions into event dimensions.
 
         Args:
@@ -94,14 +101,18 @@ class Distribution(TorchDistribution):
         """
         from brancher.distributions.algebra import Independent  # built on this class
 
-        n = len(self.batch_shape) if reinterpreted_batch_ndims is None else reinterpreted_batch_ndims
-        if not 0 <= n <= len(self.batch_shape):
+        n = self._count_to_event(reinterpreted_batch_ndims)
+        return Independent(self, n) if n else self
+
+    def _count_to_event(self, reinterpreted_batch_ndims: int | None) -> int:
+        available = len(self.batch_shape)
+        n = available if reinterpreted_batch_ndims is None else reinterpreted_batch_ndims
+        if not isinstance(n, int) or not 0 <= n <= available:
             raise DistributionError(
-                f"{type(self).__name__}: expected to_event(n) with 0 <= n <= "
-                f"{len(self.batch_shape)} batch dimensions {tuple(self.batch_shape)}, got {n}; "
-                "expand the distribution or lower n"
+                f"{type(self).__name__}: expected to_event(n) with 0 <= n <= {available} batch "
+                f"dimensions {tuple(self.batch_shape)}, got {n}; expand the distribution or lower n"
             )
-        return self if n == 0 else Independent(self, n)
+        return n
 
     def mask(self, mask: torch.Tensor | bool) -> MaskedDistribution:
         """Keep log-probability only where ``mask`` (broadcast over B) is true."""
@@ -110,16 +121,31 @@ class Distribution(TorchDistribution):
         return MaskedDistribution(self, mask)
 
     @classmethod
-    def infer_shapes(cls, **arg_shapes: torch.Size) -> tuple[torch.Size, torch.Size]:
+    def infer_shapes(cls, **arg_shapes: Size) -> tuple[torch.Size, torch.Size]:
         """Return ``(batch_shape, event_shape)`` that arguments of the given shapes lead to.
 
-        Families with events override this; the base serves scalar families.
+        Args:
+            arg_shapes: the shape of each argument by name; of a number, ``()``.
+
+        Example:
+            >>> from brancher.distributions import MultivariateNormal
+            >>> MultivariateNormal.infer_shapes(loc=(5, 1, 3), scale_tril=(4, 3, 3))
+            (torch.Size([5, 4]), torch.Size([3]))
         """
-        batch = [
-            torch.Size(shape)[: len(shape) - cls.arg_constraints[name].event_dim]
-            for name, shape in arg_shapes.items()
-        ]
-        return torch.broadcast_shapes(*batch), torch.Size()
+        event_dim: int = cls.support.event_dim  # type: ignore[union-attr]
+        batch, event = [], []
+        for name, shape in arg_shapes.items():
+            own_dim = cls.arg_constraints[name].event_dim if name in cls.arg_constraints else 0
+            cut = len(shape) - own_dim
+            batch.append(torch.Size(shape[:cut]))
+            if own_dim == event_dim:
+                event.append(torch.Size(shape[cut:]))
+        return torch.broadcast_shapes(*batch), torch.broadcast_shapes(*event)
+
+    def _copy_switch(self, new: Distribution) -> None:
+        """Pass on a ``validate_args`` that was given at construction."""
+        if "_is_checked" in self.__dict__:
+            new._validate_args = self.__dict__["_is_checked"]
 
     def _check_arguments(self) -> None:
         for name, constraint in self.arg_constraints.items():
@@ -144,18 +170,7 @@ class Distribution(TorchDistribution):
                 f"{family}: expected a value as a tensor, got {type(value).__name__}; "
                 "convert it with torch.as_tensor"
             )
-        expected = self.batch_shape + self.event_shape
-        try:
-            joint = torch.broadcast_shapes(value.shape, expected)
-        except RuntimeError:
-            joint = None
-        event_fits = value.shape[value.dim() - self.event_dim :] == self.event_shape
-        if joint is None or (self.event_dim and not event_fits):
-            raise DistributionError(
-                f"{family}: expected a value that broadcasts with batch shape "
-                f"{tuple(self.batch_shape)} and event shape {tuple(self.event_shape)}, "
-                f"got shape {tuple(value.shape)}"
-            )
+        check_event(self, value)
         try:
             support = self.support
         except NotImplementedError:

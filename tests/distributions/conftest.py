@@ -1,0 +1,127 @@
+"""The contract registry: what an entry says, and how every contract test meets every entry."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from brancher.distributions.validation import validation_enabled
+
+REGISTRIES = ("registry.py", "registry_own.py")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One family with several sets of arguments.
+
+    Args:
+        family: the class under test.
+        args: keyword arguments; lists and floats become tensors of the dtype under test, other
+            objects (ints, None, distributions) are passed as they are.
+        scipy: the same arguments as numpy arrays -> frozen scipy distribution (None: no counterpart).
+        build: the tensors -> the distribution; the family's own constructor when None.
+        bad: argument -> a value outside its constraint.
+        outside: a value outside the support (nested list or number), None if there is none.
+        skip: contract name -> the reason why it can not hold. Names: "moments", "normalised", "fit",
+            "gradient", "pickle", "trace", "float32", "infer_shapes", "expand", "mask".
+    """
+
+    family: type
+    args: tuple[dict[str, Any], ...]
+    scipy: Callable[..., Any] | None = None
+    build: Callable[..., Any] | None = None
+    bad: dict[str, Any] = field(default_factory=dict)
+    outside: Any = None
+    skip: dict[str, str] = field(default_factory=dict)
+
+
+def case(family: type, *args: dict[str, Any], **options: Any) -> Case:
+    """One line of a registry."""
+    return Case(family, args, **options)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One family with one set of arguments."""
+
+    case: Case
+    index: int
+
+    @property
+    def family(self) -> type:
+        return self.case.family
+
+    def tensors(self, dtype: torch.dtype = torch.float64) -> dict[str, Any]:
+        return {name: as_tensor(value, dtype) for name, value in self.case.args[self.index].items()}
+
+    def make(self, dtype: torch.dtype = torch.float64, **changes: Any) -> Any:
+        build = self.case.build or self.family
+        return build(**{**self.tensors(dtype), **changes})
+
+    def scipy(self) -> Any:
+        assert self.case.scipy is not None
+        arrays = {
+            name: np.asarray(value) if isinstance(value, (list, float)) else value
+            for name, value in self.case.args[self.index].items()
+        }
+        return self.case.scipy(**arrays)
+
+
+def as_tensor(value: Any, dtype: torch.dtype) -> Any:
+    """Lists and floats as tensors; everything else as it is."""
+    return torch.tensor(value, dtype=dtype) if isinstance(value, (list, float)) else value
+
+
+def _load() -> list[Member]:
+    members: list[Member] = []
+    for name in REGISTRIES:
+        path = Path(__file__).parent / name
+        if not path.exists():
+            continue
+        spec = importlib.util.spec_from_file_location(f"distribution_{path.stem}", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        members += [Member(c, i) for c in module.cases(case) for i in range(len(c.args))]
+    return members
+
+
+def _contract_cases(metafunc: pytest.Metafunc) -> list[Member]:
+    marker = metafunc.definition.get_closest_marker("contract")
+    name = marker.args[0] if marker else ""
+    return [m for m in MEMBERS if name not in m.case.skip]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "contract(name): run for every registered family not skipping name")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with the argument ``member`` runs for every family and argument set.
+
+    Mark it ``@pytest.mark.contract("name")`` to honour the entries' ``skip``.
+    """
+    if "member" in metafunc.fixturenames:
+        members = _contract_cases(metafunc)
+        metafunc.parametrize("member", members, ids=[f"{m.family.__name__}-{m.index}" for m in members])
+
+
+@pytest.fixture
+def unvalidated() -> Iterator[None]:
+    with validation_enabled(False):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(20240229)
+
+
+MEMBERS = _load()

@@ -1,0 +1,37 @@
+"""What every test and every doctest finds: a fixed seed, parameters of its own, an empty handler stack."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import nullcontext
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+
+def _part(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    torch.manual_seed(0)
+    dtype = torch.get_default_dtype()
+    params, handlers = _part("brancher.params"), _part("brancher.handlers.stack")
+    with params.ParamStore() if hasattr(params, "ParamStore") else nullcontext():
+        yield
+    torch.set_default_dtype(dtype)
+    if hasattr(handlers, "handlers"):
+        assert handlers.handlers() == (), "the test left a handler on the stack"
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(doctest_namespace: dict[str, Any]) -> None:
+    doctest_namespace["torch"] = torch
+    doctest_namespace["dist"] = _part("brancher.distributions")

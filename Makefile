@@ -74,7 +74,7 @@ wheel-test: wheel  ## build the wheel and test it in a clean environment
 	$(PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python -m pip install $(PIP_ARGS) dist/*.whl pytest
 	mkdir -p build/wheel-run
-	cp -r tests pyproject.toml build/wheel-run/
+	cp -r tests conftest.py pyproject.toml build/wheel-run/
 	cd build/wheel-run && ../wheel-env/bin/python -m pytest $(PYTEST_ARGS) tests/test_package.py
 
 bench: $(INSTALLED)  ## every benchmark against its peers

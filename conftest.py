@@ -23,15 +23,19 @@ def _part(name: str) -> ModuleType | None:
 def _as_before() -> Iterator[None]:
     torch.manual_seed(0)
     dtype = torch.get_default_dtype()
-    params, handlers = _part("brancher.params"), _part("brancher.handlers.stack")
+    params, stack = _part("brancher.params"), _part("brancher.handlers.stack")
     with params.ParamStore() if hasattr(params, "ParamStore") else nullcontext():
         yield
     torch.set_default_dtype(dtype)
-    if hasattr(handlers, "handlers"):
-        assert handlers.handlers() == (), "the test left a handler on the stack"
+    assert stack is None or stack.current() == (), "the test left a handler on the stack"
 
 
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace: dict[str, Any]) -> None:
+    """Let examples speak of the public names without importing them every time."""
     doctest_namespace["torch"] = torch
-    doctest_namespace["dist"] = _part("brancher.distributions")
+    for name, short in (("distributions", "dist"), ("handlers", "handlers")):
+        doctest_namespace[short] = _part(f"brancher.{name}")
+    for folder in (_part("brancher.primitives"), _part("brancher")):
+        for name in getattr(folder, "__all__", ()):
+            doctest_namespace[name] = getattr(folder, name)

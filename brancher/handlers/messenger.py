@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from types import MethodType, TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 
 
@@ -13,10 +13,11 @@ from brancher.errors import HandlerTypeError
 from brancher.handlers import stack
 from brancher.handlers.message import Message
 
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
-class Messenger(Generic[R]):
+class Messenger:
     """A handler: sees every message issued inside it, before and after it is answered.
 
     Subclasses override :meth:`process_message` (on the way out, before a value is there) and
@@ -32,9 +33,9 @@ class Messenger(Generic[R]):
     """
 
     #: The handler a user made, where the entry on the stack is a fresh copy of it.
-    origin: Messenger[Any] | None = None
+    origin: Messenger | None = None
 
-    def __init__(self, fn: Callable[..., R] | None = None) -> None:
+    def __init__(self, fn: Callable[..., Any] | None = None) -> None:
         if fn is not None and not callable(fn):
             raise HandlerTypeError(
                 f"{type(self).__name__}: expected a function as first argument, got "
@@ -52,8 +53,8 @@ class Messenger(Generic[R]):
         """What is put on the stack: the handler, or a copy of it with state of its own."""
         return self
 
-    def finish(self) -> None:
-        """Called on what :meth:`fresh` gave when its block ended without an exception."""
+    def leave(self, completed: bool) -> None:
+        """Called on what :meth:`fresh` gave when its block ends; ``completed`` without an exception."""
 
     def __enter__(self) -> Self:
         entry = self.fresh()
@@ -67,8 +68,8 @@ class Messenger(Generic[R]):
         where: TracebackType | None,
     ) -> None:
         entry = stack.pop(self)
-        if entry is not None and kind is None:
-            entry.finish()
+        if entry is not None:
+            entry.leave(kind is None)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.fn is None:
@@ -95,7 +96,7 @@ class Messenger(Generic[R]):
         return getattr(self.fn, "__name__", type(self).__name__)
 
     @property
-    def __wrapped__(self) -> Callable[..., R]:
+    def __wrapped__(self) -> Callable[..., Any]:
         if self.fn is None:
             raise AttributeError("__wrapped__")
         return self.fn

@@ -87,9 +87,9 @@ def apply(message: Message) -> Message:
 
 
 def default(message: Message) -> Any:
-    """Answer a message that no handler answered: draw, or call its function."""
+    """Answer a message that no handler answered: draw, or ask the primitive."""
     if message.type == "sample":
         fn = message.fn
         shape = message.args[0] if message.args else ()
         return fn.rsample(shape) if fn.has_rsample else fn.sample(shape)
-    return message.fn(*message.args, **message.kwargs)
+    return message.fn(message)

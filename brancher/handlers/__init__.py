@@ -1,0 +1,40 @@
+"""Composable effect handlers: what happens between ``sample(...)`` and its value."""
+
+from brancher.handlers.block import block
+from brancher.handlers.broadcast import broadcast
+from brancher.handlers.condition import condition
+from brancher.handlers.do import do
+from brancher.handlers.infer_config import infer_config
+from brancher.handlers.lift import lift
+from brancher.handlers.mask import mask
+from brancher.handlers.message import Frame, Message
+from brancher.handlers.messenger import Messenger
+from brancher.handlers.record import Trace
+from brancher.handlers.reparam import reparam
+from brancher.handlers.replay import replay
+from brancher.handlers.scale import scale
+from brancher.handlers.seed import seed
+from brancher.handlers.substitute import substitute
+from brancher.handlers.trace import trace
+from brancher.handlers.uncondition import uncondition
+
+__all__ = [
+    "Frame",
+    "Message",
+    "Messenger",
+    "Trace",
+    "block",
+    "broadcast",
+    "condition",
+    "do",
+    "infer_config",
+    "lift",
+    "mask",
+    "reparam",
+    "replay",
+    "scale",
+    "seed",
+    "substitute",
+    "trace",
+    "uncondition",
+]

@@ -1,0 +1,54 @@
+"""What a site contributes to the log-density of its model: computed once, here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from brancher.distributions import MaskedDistribution
+from brancher.errors import BrancherError, SiteError
+from brancher.handlers.message import Message
+
+#: Site types that carry a density.
+SCORED = ("sample", "factor")
+
+
+def is_one(scale: Any) -> bool:
+    """Whether a scale factor changes nothing; a tensor always counts as a change."""
+    return isinstance(scale, (int, float)) and scale == 1
+
+
+def score(site: Message) -> torch.Tensor:
+    """Log-probability of a site's value, masked and scaled, in nats; shape B.
+
+    The result and its sum stay on the site (``unscaled_log_prob``, ``log_prob``,
+    ``log_prob_sum``), so that several readers of one trace compute it once.
+
+    Raises:
+        SiteError: the value does not fit the distribution, naming the site.
+    """
+    if site.log_prob is None:
+        site.unscaled_log_prob = unscaled = _log_prob(site)
+        site.log_prob = unscaled if is_one(site.scale) else site.scale * unscaled
+    return site.log_prob
+
+
+def score_sum(site: Message) -> torch.Tensor:
+    """Sum of :func:`score` over the batch dimensions, shape ``()``."""
+    if site.log_prob_sum is None:
+        log_prob = score(site)
+        site.log_prob_sum = log_prob.sum() if log_prob.dim() else log_prob
+    return site.log_prob_sum
+
+
+def _log_prob(site: Message) -> torch.Tensor:
+    fn = site.fn if site.mask is None else MaskedDistribution(site.fn, site.mask)
+    try:
+        log_prob: torch.Tensor = fn.log_prob(site.value)
+    except BrancherError as error:
+        raise SiteError(f"site '{site.name}': {error}") from error
+    except ValueError as error:
+        # A foreign distribution's own complaint, which can not know the site.
+        raise SiteError(f"site '{site.name}': {type(site.fn).__name__} refused the value: {error}") from error
+    return log_prob

@@ -1,0 +1,100 @@
+"""What a plate puts on the stack: the frame that its sites stand under."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from brancher.distributions.validation import is_validating
+from brancher.errors import PlateError
+from brancher.handlers import stack
+from brancher.handlers.broadcast import expand_over
+from brancher.handlers.density import is_one
+from brancher.handlers.message import Frame, Message
+from brancher.handlers.messenger import Messenger
+
+
+class PlateScope(Messenger):
+    """Expand, scale and label every site inside one plate; ``primitives.plate`` enters it.
+
+    Args:
+        frame: name, dimension and sizes.
+        indices: rows present, shape (frame.size,); None when all are.
+        origin: the plate that made it.
+    """
+
+    def __init__(self, frame: Frame, indices: torch.Tensor | None, origin: Any = None) -> None:
+        super().__init__(None)
+        self.frame, self.indices, self.origin = frame, indices, origin
+        self._factor = frame.full_size / frame.size if frame.size and indices is not None else 1.0
+
+    def process_message(self, message: Message) -> None:
+        """Put the frame on the site; expand its distribution and scale its density."""
+        kind = message.type
+        if kind == "sample" or kind == "factor":
+            message.frames = (self.frame, *message.frames)
+            message.fn = expand_over(message.name, message.fn, self.frame)
+            if self._factor != 1.0:
+                is_first = is_one(message.scale)
+                message.scale = self._factor if is_first else message.scale * self._factor
+        elif kind == "deterministic" or kind == "param":
+            message.frames = (self.frame, *message.frames)
+
+    def postprocess_message(self, message: Message) -> None:
+        """Cut data and batched parameters down to the rows present."""
+        kind = message.type
+        if (kind != "param" and kind != "subsample") or self.frame.dim is None:
+            return
+        event_dim = message.kwargs.get("event_dim")
+        if event_dim is None:
+            return
+        value: torch.Tensor = message.value
+        dim = self.frame.dim - event_dim
+        rows = value.shape[dim] if value.dim() >= -dim else 1
+        if rows not in (1, self.frame.size, self.frame.full_size) and is_validating():
+            raise PlateError(
+                f"{kind} '{message.name}': expected size {self.frame.full_size} or 1 at dim {dim} for plate "
+                f"'{self.frame.name}', got shape {tuple(value.shape)}; give it the plate's full size"
+            )
+        if self.indices is not None and rows == self.frame.full_size and rows != self.frame.size:
+            message.value = value.index_select(dim, self.indices)
+
+
+def open_frames() -> list[Frame]:
+    """The frames of the plates that are open here, outermost first."""
+    return [entry.frame for entry in stack.current() if isinstance(entry, PlateScope)]
+
+
+def allocate(name: str, dim: int | None) -> int:
+    """Choose the batch dimension of a plate: the one asked for, or the rightmost free one.
+
+    Raises:
+        PlateError: the dimension is not negative or another open plate holds it.
+    """
+    taken = {frame.dim: frame.name for frame in open_frames() if frame.dim is not None}
+    free = -1
+    while free in taken:
+        free -= 1
+    if dim is None:
+        return free
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim >= 0:
+        raise PlateError(f"plate '{name}': expected dim as an int < 0, got {dim!r}; try dim={free}")
+    if dim in taken:
+        raise PlateError(
+            f"plate '{name}': expected a free dim < 0, got {dim}, which plate '{taken[dim]}' holds; try dim={free}"
+        )
+    return dim
+
+
+def refuse_reentry(name: str) -> None:
+    """Refuse a plate inside a plate of its own name.
+
+    Raises:
+        PlateError: naming the plate.
+    """
+    if any(frame.name == name for frame in open_frames()):
+        raise PlateError(
+            f"plate '{name}': expected a plate that is not open, got it entered or iterated a second time; "
+            "give the inner plate its own name"
+        )

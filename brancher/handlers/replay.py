@@ -1,0 +1,67 @@
+"""``replay``: run a function with the draws of another trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from brancher.errors import GuideError, HandlerTypeError
+from brancher.handlers.message import Message
+from brancher.handlers.messenger import Messenger
+from brancher.handlers.record import Trace
+
+
+class replay(Messenger):  # noqa: N801
+    """Give latent sites, and subsampled plates, the values that a trace recorded for them.
+
+    The sites stay latent: their density is the one of the replayed function.
+
+    Args:
+        fn: the function to run, usually a model.
+        trace: the trace to take values from, usually a guide's.
+        params: parameter values by name, taken in place of the store's.
+
+    Raises:
+        GuideError: the trace observed a site that is latent here.
+
+    Example:
+        >>> model = lambda: sample("x", dist.Normal(0.0, 1.0))
+        >>> first = trace(model).get_trace()
+        >>> bool(replay(model, trace=first)() == first.nodes["x"]["value"])
+        True
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any] | None = None,
+        trace: Trace | Mapping[str, Message] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(fn)
+        if trace is None and params is None:
+            raise HandlerTypeError("replay: expected a trace or params, got neither; write replay(fn, trace=t)")
+        self.trace = trace
+        self.nodes: Mapping[str, Message] = trace.nodes if isinstance(trace, Trace) else trace or {}
+        self.params = params or {}
+
+    def process_message(self, message: Message) -> None:
+        """Set the recorded value."""
+        kind = message.type
+        if kind == "sample":
+            if message.is_observed:
+                return
+            site = self.nodes.get(message.name)
+            if site is None:
+                return
+            if site.type != "sample" or site.is_observed:
+                raise GuideError(
+                    f"replay: expected site '{message.name}' as a latent sample site in the trace, got "
+                    f"{'an observed one' if site.is_observed else site.type}; sample it without obs"
+                )
+            message.value = site.value
+        elif kind == "plate" and message.value is None:
+            site = self.nodes.get(message.name)
+            if site is not None and site.type == "plate":
+                message.value = site.value
+        elif kind == "param" and message.name in self.params:
+            message.value = self.params[message.name]

@@ -1,0 +1,86 @@
+"""``trace``: record what a function did."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from brancher.errors import HandlerError, SiteError
+from brancher.handlers import stack
+from brancher.handlers.message import Message
+from brancher.handlers.messenger import Messenger
+from brancher.handlers.record import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+#: Message types that become sites.
+RECORDED = frozenset({"sample", "param", "deterministic", "factor", "plate"})
+
+
+class trace(Messenger):  # noqa: N801
+    """Record the sites of a function.
+
+    Args:
+        fn: the function to record.
+        param_only: record parameters alone.
+
+    Example:
+        >>> with trace() as recorder:
+        ...     x = sample("x", dist.Normal(0.0, 1.0))
+        >>> recorder.trace.nodes["x"]["value"] is x
+        True
+        >>> trace(lambda: sample("x", dist.Normal(0.0, 1.0))).get_trace().stochastic_nodes
+        ['x']
+    """
+
+    def __init__(self, fn: Callable[..., Any] | None = None, *, param_only: bool = False) -> None:
+        super().__init__(fn)
+        self.param_only = param_only
+        self.trace = Trace()
+
+    def fresh(self) -> Self:
+        """Start a new record; the handler in the user's hand shows the latest one."""
+        self.trace = Trace()
+        entry = copy.copy(self)
+        entry.origin = self
+        return entry
+
+    def get_trace(self, *args: Any, **kwargs: Any) -> Trace:
+        """Run the function and return its trace.
+
+        Raises:
+            HandlerError: the handler wraps no function.
+        """
+        if self.fn is None:
+            raise HandlerError("trace: expected a function to record, got none; write trace(fn).get_trace()")
+        recorder = trace(param_only=self.param_only)
+        with stack.restored(), recorder as entry:
+            record = entry.trace
+            record.add_node("_INPUT", Message("args", "_INPUT", self.fn, args, kwargs))
+            value = self.fn(*args, **kwargs)
+        record.add_node("_RETURN", Message("return", "_RETURN", self.fn, value=value))
+        self.trace = record
+        return record
+
+    def postprocess_message(self, message: Message) -> None:
+        """Record the site, refusing a name that is taken."""
+        kind = message.type
+        if kind not in RECORDED or (self.param_only and kind != "param"):
+            return
+        name, nodes = message.name, self.trace.nodes
+        if name in nodes:
+            self._refuse_twice(nodes[name], message)
+        nodes[name] = message
+
+    def _refuse_twice(self, first: Message, second: Message) -> None:
+        if first.type == second.type == "param":
+            return  # reading a parameter twice is one parameter
+        if first.type == second.type == "plate" and first.value is second.value:
+            return  # one plate entered twice
+        raise SiteError(
+            f"site '{second.name}': expected one site of each name, got a second one "
+            f"({first.type}, then {second.type}); give each its own name"
+        )

@@ -1,0 +1,209 @@
+"""The one validator of every algorithm: what model and guide must look like, at first sight."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from brancher.errors import BrancherWarning, GuideError, InferenceError, SiteError, nearest
+from brancher.handlers import Message, Trace
+from brancher.handlers.density import score
+
+Fn = Callable[..., Any]
+
+
+class FirstSight:
+    """Remembers which (model, guide, argument shapes) have been checked."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, tuple[Any, Any]] = {}
+
+    def is_new(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether this combination has not passed yet."""
+        return (id(model), id(guide), shapes_of(args), shapes_of(kwargs)) not in self._known
+
+    def seen(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note that the combination has passed."""
+        # Kept alive with the key: an id is only unique while its object lives.
+        self._known[(id(model), id(guide), shapes_of(args), shapes_of(kwargs))] = (model, guide)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_known": {}}  # ids mean nothing in another process
+
+
+def shapes_of(value: Any) -> Any:
+    """A hashable account of the structure, shapes and dtypes of arguments."""
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return (tuple(value.shape), value.dtype)
+    if isinstance(value, (list, tuple)):
+        return tuple(shapes_of(item) for item in value)
+    if isinstance(value, Mapping):
+        return tuple((key, shapes_of(item)) for key, item in value.items())
+    return type(value)
+
+
+def check_pair(model_trace: Trace, guide_trace: Trace) -> None:
+    """Check that guide and model speak of the same latent sites.
+
+    Raises:
+        GuideError: a latent site is missing or extra, or has another event rank.
+    """
+    model_sites = {s.name: s for s in model_trace.sites("sample") if not s.is_observed}
+    guide_sites = {
+        s.name: s
+        for s in guide_trace.sites("sample")
+        if not s.is_observed and not s.infer.get("is_auxiliary") and s.name not in model_trace.plates()
+    }
+    missing = [n for n, s in model_sites.items() if n not in guide_trace and not s.infer.get("enumerate")]
+    extra = [name for name in guide_sites if name not in model_sites]
+    if missing or extra:
+        raise GuideError(_mismatch(model_trace, list(model_sites), list(guide_sites), missing, extra))
+    for name, site in guide_sites.items():
+        got, expected = len(site.fn.event_shape), len(model_sites[name].fn.event_shape)
+        if got != expected:
+            raise GuideError(
+                f"guide: expected {expected} event dimensions at site '{name}' as in the model, got {got}; "
+                f"use to_event({expected}) or the right family in the guide"
+            )
+    for site in guide_trace.sites("factor"):
+        if site.infer.get("has_rsample") is None:
+            raise GuideError(
+                f"guide: expected factor '{site.name}' to state has_rsample, got None; write "
+                f"factor('{site.name}', value, has_rsample=True) if it depends on draws pathwise, else False"
+            )
+
+
+def _mismatch(model: Trace, wanted: list[str], got: list[str], missing: list[str], extra: list[str]) -> str:
+    text = f"guide: expected latent sites {sorted(wanted)}, got {sorted(got)}; "
+    if extra:
+        hints = "".join(nearest(name, wanted) for name in extra)
+        observed = [name for name in extra if name in model.observation_nodes]
+        why = f"; {observed} is observed in the model" if observed else ""
+        text += (
+            f"remove or rename {extra} in the guide{hints}{why}, or mark it with "
+            "infer={'is_auxiliary': True}"
+        )
+    if missing:
+        forgotten = [n for n in missing if model.nodes[n].infer.get("obs_is_none")]
+        text += " and " if extra else ""
+        text += f"add {missing} to the guide"
+        if forgotten:
+            text += f"; {forgotten} was declared with obs=None: were its data forgotten (declared without obs)?"
+    return text
+
+
+def check_model_trace(record: Trace, role: str) -> None:
+    """Check the sites of one trace: masks, batch dimensions, finite densities.
+
+    Args:
+        record: a trace whose log-probabilities can be computed.
+        role: "model" or "guide", for the message.
+
+    Raises:
+        SiteError: naming the site, the shapes and the fix.
+    """
+    for site in record.scored():
+        _check_mask(site)
+        _check_batch(site, role)
+
+
+def _check_mask(site: Message) -> None:
+    if not isinstance(site.mask, torch.Tensor):
+        return
+    batch = tuple(site.fn.batch_shape)
+    try:
+        joint = tuple(torch.broadcast_shapes(tuple(site.mask.shape), batch))
+    except RuntimeError:
+        joint = None
+    if joint != batch:
+        raise SiteError(
+            f"site '{site.name}': expected a mask that broadcasts to batch shape {batch}, got shape "
+            f"{tuple(site.mask.shape)}; give the mask one entry for each row of the site"
+        )
+
+
+def _check_batch(site: Message, role: str) -> None:
+    actual = tuple(score(site).shape)
+    declared = {frame.dim: frame for frame in site.frames if frame.dim is not None}
+    for dim in range(-len(actual), 0):
+        if actual[dim] != 1 and dim not in declared:
+            expected = [declared[d].size if d in declared else 1 for d in range(-len(actual), 0)]
+            while expected and expected[0] == 1 and len(expected) > len(declared):
+                expected.pop(0)
+            raise SiteError(
+                f"{role} site '{site.name}': expected a log_prob of shape {expected} (its plates: "
+                f"{[f.name for f in site.frames]}), got {list(actual)} with size {actual[dim]} at dim {dim} "
+                f"outside any plate; add .to_event({-dim}) if the entries belong together, or open "
+                f"plate('...', {actual[dim]}, dim={dim}) if they are independent"
+            )
+        if dim in declared and actual[dim] not in (1, declared[dim].size):
+            raise SiteError(
+                f"{role} site '{site.name}': expected size {declared[dim].size} at dim {dim} for plate "
+                f"'{declared[dim].name}', got a log_prob of shape {list(actual)}; reshape the value or the "
+                "distribution"
+            )
+
+
+def first_bad_site(sites: list[Message]) -> str:
+    """Describe the first site whose value or density is NaN or infinite."""
+    for site in sites:
+        value = site.value
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not _finite(value):
+            if not (site.type == "factor"):
+                return f"first bad site '{site.name}': its value has {_count(value)} entries that are NaN or infinite"
+    for site in sites:
+        if site.log_prob is not None and not _finite(site.log_prob):
+            return (
+                f"first bad site '{site.name}': its log_prob has {_count(site.log_prob)} entries that are NaN or "
+                f"infinite, with {_arguments(site.fn)}"
+            )
+    return "no site's value or log_prob is bad by itself"
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _count(tensor: torch.Tensor) -> int:
+    return int((~torch.isfinite(tensor)).sum())
+
+
+def _arguments(fn: Any) -> str:
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    shown = []
+    for name in getattr(fn, "arg_constraints", {}):
+        value = fn.__dict__.get(name)
+        if isinstance(value, torch.Tensor) and value.numel():
+            span = value.detach().double()
+            shown.append(f"{name} in [{float(span.min()):.4g}, {float(span.max()):.4g}]")
+    return f"{type(fn).__name__}({', '.join(shown)})"
+
+
+def warn_forgotten_data(record: Trace, algorithm: str) -> None:
+    """Warn about latent sites that were declared with ``obs=None``: their data may be missing."""
+    for site in record.sites("sample"):
+        if not site.is_observed and site.infer.get("obs_is_none"):
+            warnings.warn(
+                f"{algorithm}: expected data for site '{site.name}', got obs=None: it is declared without obs "
+                "and inferred as a latent; pass its data, or drop obs to make it latent on purpose",
+                BrancherWarning,
+                stacklevel=3,
+            )
+
+
+def require_latents(record: Trace, algorithm: str) -> None:
+    """Refuse a model in which nothing is latent.
+
+    Raises:
+        InferenceError: naming the observed sites.
+    """
+    if not record.stochastic_nodes:
+        raise InferenceError(
+            f"{algorithm}: expected a model with latent sites, got no latent sites (observed: "
+            f"{record.observation_nodes}); sample at least one site without obs"
+        )

@@ -1,0 +1,173 @@
+"""What all evidence lower bounds share: particles, and the loss as a number or a differentiable value."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+
+from brancher.distributions.validation import is_validating, validation_enabled
+from brancher.errors import BrancherWarning, InferenceError
+from brancher.handlers import Trace
+from brancher.infer.checks import FirstSight, check_model_trace, check_pair
+from brancher.infer.pairing import paired_traces
+from brancher.infer.particles import count_plate_dims, particle_plate, why_not_vectorizable
+
+Fn = Callable[..., Any]
+
+
+class Estimate(NamedTuple):
+    """One run's share of the loss.
+
+    Attributes:
+        loss: negative ELBO in nats, shape ``()``.
+        surrogate: a scalar whose gradient estimates the gradient of the loss.
+    """
+
+    loss: torch.Tensor
+    surrogate: torch.Tensor
+
+
+class ELBO(ABC):
+    """Base of the evidence lower bounds.
+
+    Args:
+        num_particles: draws averaged in one step, > 0.
+        max_plate_nesting: how many batch dimensions the plates of the model use; found by
+            running the model once when it is needed and not given.
+        vectorize_particles: draw all particles at once, as a batch dimension left of every
+            plate. None tries that at first sight and goes back to a loop, with a warning, for a
+            model that mixes its batch dimensions.
+
+    Raises:
+        InferenceError: ``num_particles`` is not a positive int.
+    """
+
+    def __init__(
+        self,
+        num_particles: int = 1,
+        max_plate_nesting: int | float | None = None,
+        vectorize_particles: bool | None = None,
+    ) -> None:
+        if isinstance(num_particles, bool) or not isinstance(num_particles, int) or num_particles < 1:
+            raise InferenceError(
+                f"{type(self).__name__}: expected num_particles as an int > 0, got {num_particles!r}"
+            )
+        self.num_particles = num_particles
+        self.vectorize_particles = vectorize_particles
+        self.max_plate_nesting = None if max_plate_nesting == float("inf") else max_plate_nesting
+        self._first_sight = FirstSight()
+        self._plans: dict[tuple[int, int], tuple[Any, bool, int]] = {}
+
+    @abstractmethod
+    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
+        """Turn one pair of traces into a share of the loss, averaged over its particles."""
+
+    def estimates(self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Estimate]:
+        """Run guide and model and yield the shares; they add up to the loss.
+
+        Arguments and structure are checked at the first sight of each model, guide and
+        argument shapes.
+        """
+        is_new = self._first_sight.is_new(model, guide, args, kwargs)
+        with validation_enabled(is_validating() and is_new):
+            vectorized, nesting = self._plan(model, guide, args, kwargs)
+            repeats = 1 if vectorized else self.num_particles
+            for _ in range(repeats):
+                with particle_plate(self.num_particles, nesting) if vectorized else nullcontext():
+                    model_trace, guide_trace = paired_traces(model, guide, args, kwargs)
+                if is_validating():
+                    check_pair(model_trace, guide_trace)
+                share = self.estimate(model_trace, guide_trace, self.num_particles if vectorized else 1)
+                if is_validating():
+                    check_model_trace(guide_trace, "guide")
+                    check_model_trace(model_trace, "model")
+                yield share if repeats == 1 else Estimate(share.loss / repeats, share.surrogate / repeats)
+        self._first_sight.seen(model, guide, args, kwargs)
+
+    def _plan(self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, int]:
+        """Decide once for each model and guide whether particles are vectorized, and where."""
+        if self.num_particles == 1:
+            return False, 0
+        key = (id(model), id(guide))
+        if key not in self._plans:
+            nesting = self.max_plate_nesting
+            if nesting is None:
+                nesting = count_plate_dims(model, guide, args, kwargs)
+            vectorized = self.vectorize_particles
+            if vectorized is None:
+                reason = why_not_vectorizable(model, guide, args, kwargs, int(nesting))
+                vectorized = reason is None
+                if reason is not None:
+                    warnings.warn(
+                        f"{type(self).__name__}: expected a model that allows a batch of particles, got one "
+                        f"where {reason}; particles run one after the other: give vectorize_particles=False to "
+                        "accept that, or write the model for batch dimensions on the left",
+                        BrancherWarning,
+                        stacklevel=2,
+                    )
+            # The pair is kept with the plan: an id is only unique while its object lives.
+            self._plans[key] = ((model, guide), vectorized, int(nesting))
+        return self._plans[key][1:]
+
+    def loss(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> float:
+        """Estimate the loss.
+
+        Returns:
+            Negative ELBO in nats; lower is better.
+        """
+        with torch.no_grad():
+            return sum(float(share.loss) for share in self.estimates(model, guide, args, kwargs))
+
+    def differentiable_loss(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Estimate the loss as a tensor whose gradient estimates the gradient of the loss.
+
+        Returns:
+            Negative ELBO in nats, shape ``()``.
+        """
+        total: Any = 0.0
+        for loss, surrogate in self.estimates(model, guide, args, kwargs):
+            total = total + (loss if loss is surrogate else surrogate + (loss - surrogate).detach())
+        return total  # type: ignore[no-any-return]
+
+    def loss_and_grads(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> float:
+        """Estimate the loss and add its gradients to the ``.grad`` of the parameters.
+
+        Returns:
+            Negative ELBO in nats.
+        """
+        total = 0.0
+        for loss, surrogate in self.estimates(model, guide, args, kwargs):
+            if surrogate.requires_grad:
+                surrogate.backward()  # type: ignore[no-untyped-call]
+            total += float(loss)
+        return total
+
+    def __call__(self, model: Fn, guide: Fn) -> ELBOModule:
+        """Bind model and guide to a module whose forward pass is the loss."""
+        return ELBOModule(model, guide, self)
+
+
+class ELBOModule(torch.nn.Module):
+    """The loss of one model and guide as a torch module, for training loops of one's own.
+
+    Example:
+        >>> from brancher.infer import Trace_ELBO
+        >>> from brancher.infer.autoguide import AutoNormal
+        >>> model = lambda: sample("x", dist.Normal(0.0, 1.0))
+        >>> loss = Trace_ELBO()(model, AutoNormal(model))
+        >>> loss().shape
+        torch.Size([])
+    """
+
+    def __init__(self, model: Fn, guide: Fn, elbo: ELBO) -> None:
+        super().__init__()
+        self.model, self.guide, self.elbo = model, guide, elbo
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The loss in nats, shape ``()``."""
+        return self.elbo.differentiable_loss(self.model, self.guide, *args, **kwargs)

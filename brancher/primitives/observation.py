@@ -1,0 +1,107 @@
+"""What an observation must look like, and observing only some entries."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from brancher.distributions import MaskedDistribution
+from brancher.errors import BrancherWarning, SiteError
+from brancher.handlers import stack
+from brancher.handlers.message import Message
+from brancher.handlers.values import as_value
+
+
+def check_observation(site: Message) -> None:
+    """Check an observed value against its distribution: shape and NaN.
+
+    Raises:
+        SiteError: the value would broadcast to another shape, or holds NaN where it counts.
+    """
+    value, fn = site.value, site.fn
+    if not isinstance(value, torch.Tensor) or site.infer.get("was_observed"):
+        return
+    batch, event = tuple(fn.batch_shape), tuple(fn.event_shape)
+    expected = batch + event
+    _check_shape(site, tuple(value.shape), expected)
+    if value.numel() < torch.Size(expected).numel():
+        _warn_repeated(site, tuple(value.shape))
+    if value.is_floating_point() and site.mask is None and not isinstance(fn, MaskedDistribution):
+        _check_nan(site, value)
+
+
+def _check_shape(site: Message, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    try:
+        joint = tuple(torch.broadcast_shapes(got, expected))
+    except RuntimeError:
+        joint = None
+    if joint != expected:
+        outcome = "which do not broadcast" if joint is None else f"which broadcasts to {list(joint)}"
+        raise SiteError(
+            f"site '{site.name}': expected obs of shape {list(expected)} (batch {list(site.fn.batch_shape)}, "
+            f"event {list(site.fn.event_shape)}), got {list(got)}, {outcome}; reshape the data, or put the "
+            "site into a plate of their size"
+        )
+
+
+def _warn_repeated(site: Message, got: tuple[int, ...]) -> None:
+    # Only a plate of the model counts an observation several times by mistake.
+    rank = len(site.fn.event_shape)
+    repeated = [
+        frame
+        for frame in site.frames
+        if frame.dim is not None and frame.size > 1 and _size_at(got, frame.dim - rank) == 1 and frame.full_size > 0
+    ]
+    for frame in repeated:
+        if not frame.name.startswith("_"):
+            warnings.warn(
+                f"site '{site.name}': expected obs with {frame.size} rows for plate '{frame.name}', got shape "
+                f"{got}: it is broadcast and counted {frame.size} times; expand it if that is meant",
+                BrancherWarning,
+                stacklevel=4,
+            )
+
+
+def _size_at(shape: tuple[int, ...], dim: int) -> int:
+    return shape[dim] if len(shape) >= -dim else 1
+
+
+def _check_nan(site: Message, value: torch.Tensor) -> None:
+    bad = torch.isnan(value)
+    if bool(bad.any()):
+        where = bad.nonzero()
+        first = [tuple(row) for row in where[:3].tolist()]
+        raise SiteError(
+            f"site '{site.name}': expected observed data without NaN, got {len(where)} NaN, the first at "
+            f"{first}; drop them, or mask them with handlers.mask or obs_mask"
+        )
+
+
+def split_observation(
+    sample: Callable[..., torch.Tensor],
+    name: str,
+    fn: Any,
+    obs: Any,
+    obs_mask: torch.Tensor | bool,
+    infer: dict[str, Any] | None,
+) -> torch.Tensor:
+    """Observe the entries that a mask selects and draw the others as ``{name}_unobserved``.
+
+    Returns:
+        The completed value, recorded as the deterministic site ``name``.
+    """
+    mask = torch.as_tensor(obs_mask, dtype=torch.bool)
+    unobserved = sample(f"{name}_unobserved", fn.mask(~mask), infer=infer)
+    if obs is None:
+        value = unobserved
+    else:
+        aligned = mask.reshape(mask.shape + (1,) * len(fn.event_shape)).to(unobserved.device)
+        data = torch.where(aligned, as_value(name, obs, fn), unobserved.detach())
+        sample(f"{name}_observed", fn.mask(mask), obs=data)
+        value = torch.where(aligned, data, unobserved)
+    message = Message("deterministic", name, None, value=value, done=True)
+    message.kwargs["event_dim"] = len(fn.event_shape)
+    return stack.apply(message).value  # type: ignore[no-any-return]

@@ -1,0 +1,186 @@
+"""``plate``: rows that are independent given what is outside."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from brancher.distributions.validation import is_validating
+from brancher.errors import PlateError, PlateIndexError
+from brancher.handlers import stack
+from brancher.handlers.message import Frame, Message
+from brancher.handlers.plate import PlateScope, allocate, refuse_reentry
+from brancher.primitives.sample import refuse_name
+
+
+class plate:  # noqa: N801
+    """Independent rows, as a batch dimension (``with``) or as a loop (``for``).
+
+    Args:
+        name: unique within the model, the same in model and guide.
+        size: number of rows, >= 0; taken from ``coords`` when left out.
+        subsample_size: how many rows to draw afresh at every run; densities inside are
+            scaled by ``size / subsample_size``, so that they stay unbiased.
+        subsample: the rows to use, an index tensor; wins over ``subsample_size``.
+        dim: batch dimension < 0; by default the rightmost free one.
+        device: where indices are made.
+        coords: labels of the rows (list, numpy array or pandas index), kept for tables.
+
+    Raises:
+        PlateError: a size, dim or subsample is impossible, or the plate is open already.
+
+    Example:
+        >>> with plate("row", 3) as rows:
+        ...     x = sample("x", dist.Normal(0.0, 1.0))
+        >>> rows, x.shape
+        (tensor([0, 1, 2]), torch.Size([3]))
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: int | None = None,
+        subsample_size: int | None = None,
+        subsample: torch.Tensor | Sequence[int] | None = None,
+        dim: int | None = None,
+        use_cuda: bool | None = None,
+        device: torch.device | str | None = None,
+        *,
+        coords: Any = None,
+    ) -> None:
+        if type(name) is not str or not name:
+            refuse_name("plate", name)
+        self.name, self.dim, self.coords = name, dim, coords
+        self.device = torch.device("cuda") if use_cuda and device is None else device
+        self.size = _row_count(name, size, coords)
+        if dim is not None:
+            _check_dim(name, dim)
+        self._indices = self._choose(subsample_size, subsample)
+        self.subsample_size = self.size if self._indices is None else len(self._indices)
+
+    def _choose(self, subsample_size: int | None, subsample: Any) -> torch.Tensor | None:
+        if subsample is None and (subsample_size is None or subsample_size == self.size):
+            return None
+        given = None
+        if subsample is not None:
+            given = _as_rows(self.name, subsample, self.device)
+        elif not isinstance(subsample_size, int) or not 0 < subsample_size <= self.size:
+            raise PlateError(
+                f"plate '{self.name}': expected 0 < subsample_size <= {self.size}, got {subsample_size}"
+            )
+        message = Message("plate", self.name, self._draw, value=given, kwargs={"subsample_size": subsample_size})
+        rows: torch.Tensor = stack.apply(message).value
+        if is_validating():
+            _check_rows(self.name, self.size, rows)
+        return rows
+
+    def _draw(self, message: Message) -> torch.Tensor:
+        return torch.randperm(self.size, device=self.device)[: message.kwargs["subsample_size"]]
+
+    @property
+    def indices(self) -> torch.Tensor:
+        """The rows present, shape (subsample_size,)."""
+        return torch.arange(self.size, device=self.device) if self._indices is None else self._indices
+
+    def _frame(self, dim: int | None, counter: int = 0) -> Frame:
+        size = self.subsample_size
+        return Frame(self.name, dim, size, self.size, counter, self.coords)
+
+    def __enter__(self) -> torch.Tensor:
+        refuse_reentry(self.name)
+        frame = self._frame(allocate(self.name, self.dim))
+        stack.push(PlateScope(frame, self._indices, self))
+        return self.indices
+
+    def __exit__(self, *exc: Any) -> None:
+        stack.pop(self)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        refuse_reentry(self.name)
+        for counter, row in enumerate(self.indices.tolist()):
+            frame = Frame(self.name, None, self.subsample_size, self.size, counter, self.coords)
+            scope = PlateScope(frame, self._indices, self)
+            with scope:
+                yield row
+
+    def __len__(self) -> int:
+        return self.subsample_size
+
+    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate a function so that it runs inside the plate."""
+
+        @functools.wraps(fn)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return fn(*args, **kwargs)
+
+        return inside
+
+    def __repr__(self) -> str:
+        return f"plate('{self.name}', {self.size}, subsample_size={self.subsample_size}, dim={self.dim})"
+
+
+@contextmanager
+def plate_stack(prefix: str, sizes: Sequence[int], rightmost_dim: int = -1) -> Iterator[list[torch.Tensor]]:
+    """Open a nest of plates, one for every dimension of a shape.
+
+    Args:
+        prefix: the plates are named ``{prefix}_0``, ``{prefix}_1``, ... from the left.
+        sizes: their sizes, leftmost first.
+        rightmost_dim: the dimension of the last one, < 0.
+
+    Example:
+        >>> with plate_stack("grid", [2, 3]):
+        ...     x = sample("x", dist.Normal(0.0, 1.0))
+        >>> x.shape
+        torch.Size([2, 3])
+    """
+    _check_dim(prefix, rightmost_dim)
+    with ExitStack() as opened:
+        plates = [
+            plate(f"{prefix}_{i}", size, dim=rightmost_dim - (len(sizes) - 1 - i)) for i, size in enumerate(sizes)
+        ]
+        yield [opened.enter_context(p) for p in plates]
+
+
+def _row_count(name: str, size: Any, coords: Any) -> int:
+    if size is None and coords is not None:
+        return len(coords)
+    if isinstance(size, torch.Tensor) and size.dim() == 0:
+        size = int(size)
+    if isinstance(size, bool) or not hasattr(size, "__index__") or int(size) < 0:
+        raise PlateError(f"plate '{name}': expected a size as an int >= 0, got {size!r}; write plate('{name}', 10)")
+    if coords is not None and len(coords) != int(size):
+        raise PlateError(f"plate '{name}': expected {int(size)} coords, one a row, got {len(coords)}")
+    return int(size)
+
+
+def _check_dim(name: str, dim: Any) -> None:
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim >= 0:
+        raise PlateError(f"plate '{name}': expected dim as an int < 0, got {dim!r}; try dim=-1")
+
+
+def _as_rows(name: str, subsample: Any, device: Any) -> torch.Tensor:
+    rows = torch.as_tensor(subsample, device=device)
+    if rows.dim() != 1 or rows.is_floating_point() or rows.dtype == torch.bool:
+        raise PlateError(
+            f"plate '{name}': expected subsample as a vector of row indices, got {rows.dtype} of shape "
+            f"{tuple(rows.shape)}"
+        )
+    return rows
+
+
+def _check_rows(name: str, size: int, rows: torch.Tensor) -> None:
+    """Check that indices lie inside their plate.
+
+    Raises:
+        PlateIndexError: naming the plate and the first index outside.
+    """
+    outside = (rows < 0) | (rows >= size)
+    if bool(outside.any()):
+        first = rows[outside][0]
+        raise PlateIndexError(f"plate '{name}': expected indices in [0, {size}), got {int(first)}")

@@ -1,0 +1,88 @@
+"""``sample``: name a random variable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from brancher.distributions.validation import is_validating
+from brancher.errors import SiteError, SiteTypeError
+from brancher.handlers import stack
+from brancher.handlers.message import Message
+from brancher.handlers.values import as_value
+from brancher.primitives.observation import check_observation, split_observation
+
+
+class _NotGiven:
+    """Tells ``obs=None``, data that were forgotten, from no ``obs`` at all."""
+
+    def __repr__(self) -> str:
+        return "None"
+
+
+_NOT_GIVEN: Any = _NotGiven()
+
+
+def sample(
+    name: str,
+    fn: Any,
+    *args: Any,
+    obs: Any = _NOT_GIVEN,
+    obs_mask: torch.Tensor | bool | None = None,
+    infer: dict[str, Any] | None = None,
+) -> torch.Tensor:
+    """Draw a random variable, or observe it.
+
+    Args:
+        name: unique within the model.
+        fn: a distribution, or any object with the interface of ``torch.distributions``.
+        *args: a sample shape for the draw, rarely needed.
+        obs: observed value (tensor, array, Series or number); None leaves the variable latent.
+        obs_mask: bool or boolean tensor over B, true where ``obs`` is observed; the other
+            entries become the latent site ``{name}_unobserved``.
+        infer: options for inference algorithms, such as ``{"is_auxiliary": True}``.
+
+    Returns:
+        The value, shape B + E, B widened by the plates around.
+
+    Raises:
+        SiteTypeError: the name is no string, ``fn`` no distribution or ``obs`` nothing numeric.
+        SiteError: the name is empty or the observation does not fit.
+
+    Example:
+        >>> x = sample("x", dist.Normal(torch.zeros(3), 1.0))
+        >>> x.shape
+        torch.Size([3])
+    """
+    if type(name) is not str or not name:
+        refuse_name("sample", name)
+    if not hasattr(fn, "log_prob"):
+        raise SiteTypeError(
+            f"site '{name}': expected a distribution, got {type(fn).__name__}; write "
+            f"sample('{name}', dist.Normal(loc, scale)), or deterministic('{name}', value) for a value"
+        )
+    if obs_mask is not None:
+        return split_observation(sample, name, fn, None if obs is _NOT_GIVEN else obs, obs_mask, infer)
+    message = Message("sample", name, fn, args, infer=dict(infer) if infer else {})
+    if obs is not None and obs is not _NOT_GIVEN:
+        is_ready = isinstance(obs, torch.Tensor) and obs.is_floating_point()
+        message.value = obs if is_ready else as_value(name, obs, fn)
+        message.is_observed = True
+    elif obs is None:
+        message.infer["obs_is_none"] = True
+    stack.apply(message)
+    if message.is_observed and is_validating():
+        check_observation(message)
+    return message.value  # type: ignore[no-any-return]
+
+
+def refuse_name(kind: str, name: Any) -> None:
+    """Raise for a site name that is no string or is empty."""
+    if not isinstance(name, str):
+        raise SiteTypeError(
+            f"{kind}: expected the name of a site as a str, got {name!r} of type {type(name).__name__}; "
+            f"write {kind}('x', ...)"
+        )
+    if not name:
+        raise SiteError(f"{kind}: expected a non-empty name, got ''; give every site a name")

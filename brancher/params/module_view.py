@@ -1,0 +1,78 @@
+"""A module's parameters as the store shows them: by name, and never copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import is_
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+# The place of one parameter: the module that holds it, and the attribute's name.
+Place = tuple[nn.Module, str]
+
+
+class ModuleView:
+    """The parameters of one registered module, read from the module at every look.
+
+    Modules change while they live (``.to``, replaced layers, lazily made weights), so what is
+    kept here is only a picture, taken again when the module no longer agrees with it.
+
+    Args:
+        name: prefix of every parameter's name.
+        module: the module; it keeps its own parameters.
+        serial: place in the store's order of declaration.
+    """
+
+    def __init__(self, name: str, module: nn.Module, serial: int) -> None:
+        self.name = name
+        self.module = module
+        self.serial = serial
+        self._leaves: dict[str, torch.Tensor] = {}
+        self._seen: list[tuple[Mapping[str, Any], tuple[str, ...], tuple[Any, ...]]] = []
+
+    def leaves(self) -> Mapping[str, torch.Tensor]:
+        """Return the module's parameters under their names in the store."""
+        if not self._is_current():
+            self._look()
+        return self._leaves
+
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """Return the module's persistent buffers under their names in the store."""
+        own = self.module.state_dict(keep_vars=True, prefix=f"{self.name}.")
+        leaves = {id(leaf) for leaf in self.leaves().values()}
+        return {
+            name: value
+            for name, value in own.items()
+            if isinstance(value, torch.Tensor) and id(value) not in leaves
+        }
+
+    def places(self, leaf: torch.Tensor) -> list[Place]:
+        """Return every place in the module that holds ``leaf``; tied weights have several."""
+        return [
+            (owner, key)
+            for owner in self.module.modules()
+            for key, value in owner._parameters.items()
+            if value is leaf
+        ]
+
+    # named_parameters() walks and formats names; comparing identities is ten times faster. The
+    # dictionaries are those that register_parameter and add_module write to.
+    def _is_current(self) -> bool:
+        if not self._seen:
+            return False
+        for named, keys, values in self._seen:
+            if len(named) != len(keys) or tuple(named) != keys or not all(map(is_, named.values(), values)):
+                return False
+        return True
+
+    def _look(self) -> None:
+        self._leaves = {f"{self.name}.{key}": leaf for key, leaf in self.module.named_parameters()}
+        tables = [table for owner in self.module.modules() for table in (owner._parameters, owner._modules)]
+        self._seen = [(table, tuple(table), tuple(table.values())) for table in tables]
+        # A lazy parameter becomes a real one without changing its identity.
+        if any(is_lazy(leaf) for leaf in self._leaves.values()):
+            self._seen = []
+            self._leaves = {key: leaf for key, leaf in self._leaves.items() if not is_lazy(leaf)}

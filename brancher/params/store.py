@@ -1,0 +1,381 @@
+"""Where learnable values live: by name, constrained to read, unconstrained to optimize."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from warnings import warn
+
+import numpy as np
+import torch
+from torch import nn
+from torch.distributions import constraints
+
+from brancher.distributions.validation import is_validating
+from brancher.errors import BrancherWarning, ParamError, ParamTypeError, UnknownParamError, nearest
+from brancher.params import entry as entries
+from brancher.params import state as states
+from brancher.params.contents import Contents, check_shape, swapped, write, write_held
+from brancher.params.entry import Entry, Init
+from brancher.params.mapping import ParamMapping
+from brancher.params.module_view import ModuleView
+from brancher.params.scope import OPEN_STORES, STAND_INS, StandIn, push, remove_last, stand_in_for
+
+
+class ParamStore(ParamMapping):
+    """Parameters by name: unconstrained leaves, read as values inside their constraints.
+
+    ``with ParamStore() as store:`` makes a store the current one of this thread or task; scripts
+    that never do so share one default store.
+
+    Example:
+        >>> from torch.distributions import constraints
+        >>> store = ParamStore()
+        >>> store.declare("scale", 2.0, constraints.positive)
+        tensor(2., grad_fn=<ExpBackward0>)
+        >>> store.unconstrained()
+        {'scale': tensor(0.6931, requires_grad=True)}
+    """
+
+    def __init__(self) -> None:
+        self._contents = Contents()
+
+    def declare(
+        self,
+        name: str,
+        init: Init,
+        constraint: constraints.Constraint = constraints.real,
+        event_dim: int | None = None,
+    ) -> torch.Tensor:
+        """Return the value of a parameter, giving it a first one if it has none.
+
+        Args:
+            name: the parameter's name.
+            init: first value, or a callable that makes it; copied, never aliased.
+            constraint: where the value lies.
+            event_dim: rightmost dimensions that no plate subsamples; None for all.
+
+        Returns:
+            The constrained value, differentiable in the unconstrained leaf.
+
+        Raises:
+            ParamError: the value lies outside the constraint, or the parameter was declared with
+                another constraint, shape or event_dim.
+            ParamTypeError: the value is not a floating tensor, array or number.
+        """
+        entry = self._contents.entries.get(name)
+        if entry is None:
+            entries.check_name(name)
+            held = self._contents.held(name)
+            if held is not None:
+                _check_shape_again(name, held.shape, init)
+                _check_constraint_again(name, constraints.real, constraint)
+                return held
+            made = entries.new_entry(name, init, constraint, event_dim, next(self._contents.serials))
+            # setdefault decides between two threads that declare at once.
+            return self._read(self._contents.entries.setdefault(name, made))
+        if constraint is not entry.constraint:
+            _check_constraint_again(name, entry.constraint, constraint)
+        _check_shape_again(name, entry.shape, init)
+        if event_dim is not None and event_dim != entry.event_dim:
+            _check_event_dim_again(entry, event_dim)
+        return self._read(entry)
+
+    def setdefault(
+        self, name: str, init: Init, constraint: constraints.Constraint = constraints.real
+    ) -> torch.Tensor:
+        """Return the value of a parameter, giving it a first one if it has none."""
+        return self.declare(name, init, constraint)
+
+    def get_param(
+        self,
+        name: str,
+        init_tensor: Init | None = None,
+        constraint: constraints.Constraint = constraints.real,
+        event_dim: int | None = None,
+    ) -> torch.Tensor:
+        """Return the value of a parameter; without ``init_tensor`` it must have one."""
+        if init_tensor is None:
+            return self[name]
+        return self.declare(name, init_tensor, constraint, event_dim)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        entry = self._contents.entries.get(name)
+        if entry is not None:
+            return self._read(entry)
+        held = self._contents.held(name)
+        if held is None:
+            raise self._contents.unknown(name)
+        return held
+
+    def leaf(self, name: str) -> torch.Tensor:
+        """Return the unconstrained leaf of one parameter.
+
+        Raises:
+            UnknownParamError: the parameter has no value.
+        """
+        found = stand_in_for(self, name) if STAND_INS.get() else None
+        if found is not None:
+            return found
+        entry = self._contents.entries.get(name)
+        held = self._contents.held(name) if entry is None else entry.leaf
+        if held is None:
+            raise self._contents.unknown(name)
+        return held
+
+    def unconstrained(self) -> dict[str, torch.Tensor]:
+        """Return every trainable leaf by name, in order of declaration, none of them twice."""
+        if not self._contents.views and not STAND_INS.get():
+            return {name: entry.leaf for name, entry in self._contents.entries.items()}
+        leaves: dict[int, tuple[str, torch.Tensor]] = {}
+        for name, leaf in self.named_parameters():
+            if leaf.requires_grad:
+                leaves.setdefault(id(leaf), (name, leaf))
+        return dict(leaves.values())
+
+    def named_parameters(self) -> ItemsView[str, torch.Tensor]:
+        """Return names with unconstrained leaves, frozen ones of modules included."""
+        leaves = dict(self._contents.leaves())
+        for stand_in in STAND_INS.get():
+            if stand_in.store is self:
+                leaves.update(stand_in.tensors)
+        return leaves.items()
+
+    def constraint(self, name: str) -> constraints.Constraint:
+        """Return the constraint that a parameter was declared with."""
+        entry = self._entry(name)
+        return constraints.real if entry is None else entry.constraint
+
+    def event_dim(self, name: str) -> int | None:
+        """Return how many rightmost dimensions of a parameter no plate subsamples; None for all."""
+        entry = self._entry(name)
+        return None if entry is None else entry.event_dim
+
+    def __setitem__(self, name: str, value: Init) -> None:
+        """Give a parameter a new constrained value.
+
+        The leaf stays the same object where shape, dtype and device allow, so that an optimizer
+        keeps what it knows about it. A module's parameter is always written in place.
+        """
+        entry = self._contents.entries.get(name)
+        held = None if entry is not None else self._contents.held(name)
+        if entry is None and held is None:
+            self.declare(name, value)
+            return
+        tensor = entries.first_value(name, value)
+        if entry is not None:
+            write(entry, entries.unconstrain(name, tensor, entry.constraint, entry.transform), tensor.shape)
+        elif held is not None:
+            check_shape(name, held, tensor)
+            write_held(held, entries.unconstrain(name, tensor, constraints.real, None))
+
+    def __delitem__(self, name: str) -> None:
+        if self._contents.entries.pop(name, None) is not None:
+            return
+        if self._contents.held(name) is None:
+            raise self._contents.unknown(name)
+        raise ParamError(
+            f"parameter '{name}': expected one that the store owns, got one of a module; "
+            "take the module out with unregister_module"
+        )
+
+    def __contains__(self, name: object) -> bool:
+        contents = self._contents
+        return isinstance(name, str) and (name in contents.entries or contents.held(name) is not None)
+
+    def __len__(self) -> int:
+        return len(self._contents.entries) + sum(len(view.leaves()) for view in self._contents.views.values())
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+    def clear(self) -> None:
+        """Forget every parameter and module; a module keeps its own parameters."""
+        self._contents = Contents()
+
+    def replace_param(self, name: str, new_param: Init, old_param: torch.Tensor) -> None:
+        """Give ``name`` a new constrained value if ``old_param`` is still its leaf.
+
+        Raises:
+            ParamError: ``old_param`` is not the leaf that the store holds.
+        """
+        if dict(self.named_parameters()).get(name) is not old_param:
+            raise ParamError(
+                f"parameter '{name}': expected old_param as the leaf that the store holds, got "
+                "another tensor; take it from unconstrained()"
+            )
+        self[name] = new_param
+
+    def register_module(self, name: str, module: nn.Module) -> nn.Module:
+        """Show a module's parameters in the store as ``"<name>.<parameter>"``, without copies.
+
+        Values that were loaded from a file before the module was there are written into it.
+
+        Args:
+            name: prefix of the parameters' names.
+            module: the module; it keeps its parameters.
+
+        Returns:
+            The module itself.
+
+        Raises:
+            ParamError: a parameter of that name exists already, or a loaded value has another shape.
+            ParamTypeError: ``module`` is not an nn.Module.
+        """
+        contents = self._contents
+        known = contents.views.get(name)
+        if known is not None and known.module is module:
+            return module
+        entries.check_name(name)
+        if not isinstance(module, nn.Module):
+            raise ParamTypeError(
+                f"module '{name}': expected an nn.Module, got {type(module).__name__}; "
+                "register single tensors with param"
+            )
+        if known is not None:
+            warn(
+                f"module '{name}': expected one module per name, got a second "
+                f"{type(module).__name__}, which takes the place of the first; give it another name",
+                BrancherWarning,
+                stacklevel=2,
+            )
+        view = ModuleView(name, module, next(contents.serials) if known is None else known.serial)
+        contents.adopt(view)
+        contents.views[name] = view
+        return module
+
+    def unregister_module(self, name: str) -> None:
+        """Take a module out of the store; it keeps its parameters."""
+        views = self._contents.views
+        if views.pop(name, None) is None:
+            raise UnknownParamError(
+                f"module '{name}': expected one of {list(views)}, got an unknown name; "
+                f"register it first{nearest(name, views)}"
+            )
+
+    @contextmanager
+    def substituted(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Read values made of other unconstrained tensors inside the block, in modules as well.
+
+        With it a step becomes a function of its parameters, to be differentiated or staged. For
+        plain parameters it holds in this thread or task only; a module is one object for all.
+
+        Args:
+            tensors: unconstrained tensors by parameter name.
+
+        Raises:
+            UnknownParamError: a name is not in the store.
+        """
+        stand_in = StandIn(self, dict(tensors))
+        with swapped(self._contents.swaps(tensors)):
+            push(STAND_INS, stand_in)
+            try:
+                yield
+            finally:
+                remove_last(STAND_INS, stand_in)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return copies of all parameters, constraints and buffers."""
+        return states.take(self._contents)
+
+    def set_state(self, state: Mapping[str, Any]) -> states.LoadReport:
+        """Replace the whole content by what ``get_state`` returned; on an error nothing changes.
+
+        Warns when parameters were declared and the names differ.
+
+        Returns:
+            Names that were missing from the state, and names that were not declared before.
+        """
+        return states.put(self._contents, state)
+
+    @contextmanager
+    def scope(self, state: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Work on another content of this store inside the block.
+
+        Args:
+            state: content to begin with; None begins empty. Holds the final content afterwards.
+        """
+        inside = {"params": {}, "constraints": {}} if state is None else state
+        outside, contents = self._contents, Contents()
+        states.put(contents, inside)
+        self._contents = contents
+        try:
+            yield inside
+            inside.update(self.get_state())
+        finally:
+            self._contents = outside
+
+    def __enter__(self) -> ParamStore:
+        push(OPEN_STORES, self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        remove_last(OPEN_STORES, self)
+
+    def _read(self, entry: Entry) -> torch.Tensor:
+        leaf = entry.leaf
+        if STAND_INS.get():
+            found = stand_in_for(self, entry.name)
+            leaf = leaf if found is None else found
+        transform = entry.transform
+        return leaf if transform is None else transform(leaf)
+
+    def _entry(self, name: str) -> Entry | None:
+        entry = self._contents.entries.get(name)
+        if entry is None and name not in self:
+            raise self._contents.unknown(name)
+        return entry
+
+
+_DEFAULT = ParamStore()
+
+
+def current_store() -> ParamStore:
+    """Return the store of the innermost open ``with`` block, else the default one."""
+    stores: tuple[ParamStore, ...] = OPEN_STORES.get()
+    return stores[-1] if stores else _DEFAULT
+
+
+def get_param_store() -> ParamStore:
+    """Return the current store."""
+    return current_store()
+
+
+def clear_param_store() -> None:
+    """Forget every parameter of the current store."""
+    current_store().clear()
+
+
+def _check_constraint_again(
+    name: str, declared: constraints.Constraint, given: constraints.Constraint
+) -> None:
+    # Bounds may be tensors; looking at them is left out where nothing is validated.
+    if is_validating() and not entries.same_constraint(declared, given):
+        raise ParamError(
+            f"parameter '{name}': expected the declared constraint {entries.words(declared)}, got "
+            f"{entries.words(given)}; use one constraint, or another name"
+        )
+
+
+def _check_shape_again(name: str, declared: torch.Size, init: Init) -> None:
+    if isinstance(init, torch.Tensor):
+        shape: tuple[int, ...] = init.shape
+    elif callable(init):
+        return
+    else:
+        shape = np.shape(init)
+    if shape != declared:
+        raise ParamError(
+            f"parameter '{name}': expected the declared shape {tuple(declared)}, got {tuple(shape)}; "
+            "use one shape, another name, or clear_param_store()"
+        )
+
+
+def _check_event_dim_again(entry: Entry, event_dim: int) -> None:
+    if entry.event_dim is not None:
+        raise ParamError(
+            f"parameter '{entry.name}': expected the declared event_dim {entry.event_dim}, got {event_dim}; "
+            "use one event_dim"
+        )
+    entry.event_dim = event_dim

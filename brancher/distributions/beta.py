@@ -1,0 +1,164 @@
+"""Beta, Dirichlet, Kumaraswamy: laws on the unit interval and the simplex."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import distributions as td
+from torch.distributions.utils import lazy_property
+
+from brancher.distributions.base import Distribution
+from brancher.distributions.parameters import SCALAR, Number, expand_parameters, held, promote, to_tensors
+from brancher.distributions.special import log1mexp, log_dirichlet_kernel
+from brancher.errors import DistributionError
+
+
+def _log_density(concentration: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Dirichlet log-density; on the border 0, finite or infinite as the concentration says."""
+    inside = value > 0
+    x = torch.where(inside, value, torch.finfo(value.dtype).tiny)
+    at_border = torch.xlogy(concentration - 1.0, inside.to(x.dtype))
+    return log_dirichlet_kernel(concentration, x) + (at_border - x.log()).sum(-1)
+
+
+class Dirichlet(td.Dirichlet, Distribution):
+    """Dirichlet law over probability vectors.
+
+    Args:
+        concentration: shape B + (K,); > 0.
+
+    Example:
+        >>> Dirichlet(torch.ones(3)).log_prob(torch.tensor([0.2, 0.3, 0.5]))
+        tensor(0.6931)
+    """
+
+    def __init__(self, concentration: torch.Tensor, validate_args: bool | None = None) -> None:
+        (self.concentration,) = to_tensors(self, concentration=concentration)
+        if self.concentration.dim() < 1:
+            raise DistributionError(
+                "Dirichlet: expected parameter 'concentration' with at least one dimension, got shape (); "
+                "pass a vector of length K"
+            )
+        shape = self.concentration.shape
+        Distribution.__init__(self, shape[:-1], shape[-1:], validate_args)
+
+    expand = expand_parameters
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """Log-density in nats, shape sample_shape + B."""
+        if self._validate_args:
+            self._validate_sample(value)
+        concentration, value = torch.broadcast_tensors(self.concentration, value)
+        return _log_density(concentration, value)
+
+
+class Beta(td.Beta, Distribution):
+    """Beta law on the unit interval.
+
+    Args:
+        concentration1: weight of 1; > 0.
+        concentration0: weight of 0; > 0.
+
+    Example:
+        >>> Beta(2.0, 2.0).log_prob(torch.tensor(0.5))
+        tensor(0.4055)
+    """
+
+    concentration1: torch.Tensor = held()
+    concentration0: torch.Tensor = held()
+
+    def __init__(
+        self, concentration1: Number, concentration0: Number, validate_args: bool | None = None
+    ) -> None:
+        self.concentration1, self.concentration0 = promote(
+            self, concentration1=concentration1, concentration0=concentration0
+        )
+        Distribution.__init__(self, self.concentration1.shape, SCALAR, validate_args)
+
+    expand = expand_parameters
+
+    @lazy_property
+    def _dirichlet(self) -> Dirichlet:
+        pair = torch.stack([self.concentration1, self.concentration0], -1)
+        return Dirichlet(pair, validate_args=False)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """Log-density in nats; right digits at concentrations of 1e8 and more."""
+        if self._validate_args:
+            self._validate_sample(value)
+        pair = torch.stack([value, 1.0 - value], -1)
+        concentration, pair = torch.broadcast_tensors(self._dirichlet.concentration, pair)
+        return _log_density(concentration, pair)
+
+
+class Kumaraswamy(td.Kumaraswamy, Distribution):
+    """Kumaraswamy law on the unit interval: distribution function ``1 - (1 - x^a)^b``.
+
+    Args:
+        concentration1: a; > 0.
+        concentration0: b; > 0.
+
+    Example:
+        >>> Kumaraswamy(1.0, 1.0).log_prob(torch.tensor(0.5))
+        tensor(0.)
+    """
+
+    def __init__(
+        self, concentration1: Number, concentration0: Number, validate_args: bool | None = None
+    ) -> None:
+        self.concentration1, self.concentration0 = promote(
+            self, concentration1=concentration1, concentration0=concentration0
+        )
+        Distribution.__init__(self, self.concentration1.shape, SCALAR, validate_args)
+
+    expand = expand_parameters
+
+    @lazy_property
+    def base_dist(self) -> Any:
+        """The uniform law that is transformed."""
+        zero, one = torch.zeros_like(self.concentration1), torch.ones_like(self.concentration1)
+        return td.Uniform(zero, one, validate_args=False)
+
+    @lazy_property
+    def transforms(self) -> Any:
+        """From a uniform draw to this law."""
+        return [
+            td.PowerTransform(self.concentration0.reciprocal()),
+            td.AffineTransform(1.0, -1.0),
+            td.PowerTransform(self.concentration1.reciprocal()),
+        ]
+
+    def rsample(self, sample_shape: Any = SCALAR) -> torch.Tensor:
+        """Draw by the quantile function, inside the open interval."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        a, limits = self.concentration1, torch.finfo(self.concentration1.dtype)
+        uniform = torch.rand(shape, dtype=a.dtype, device=a.device)
+        return self.icdf(uniform.clamp(limits.tiny, 1.0 - limits.eps))
+
+    def sample(self, sample_shape: Any = SCALAR) -> torch.Tensor:
+        """Draw without a gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """Log-density in nats, shape sample_shape + B."""
+        if self._validate_args:
+            self._validate_sample(value)
+        a, b = self.concentration1, self.concentration0
+        log_value = value.log()
+        # A weight of exactly zero silences an infinite logarithm at the border.
+        below = torch.where(a == 1.0, 0.0, (a - 1.0) * log_value)
+        above = torch.where(b == 1.0, 0.0, (b - 1.0) * log1mexp(a * log_value))
+        return a.log() + b.log() + below + above
+
+    def cdf(self, value: torch.Tensor) -> torch.Tensor:
+        """Distribution function."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return -torch.expm1(self.concentration0 * log1mexp(self.concentration1 * value.log()))
+
+    def icdf(self, value: torch.Tensor) -> torch.Tensor:
+        """Quantile of the probability ``value``."""
+        log_power = log1mexp(torch.log1p(-value) / self.concentration0)
+        return torch.exp(log_power / self.concentration1)

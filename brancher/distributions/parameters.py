@@ -1,0 +1,158 @@
+"""Constructor arguments: numbers and tensors become tensors of one shape; ``expand`` for all families."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from torch.distributions import Distribution as TorchDistribution
+
+from brancher.distributions.base import Distribution
+from brancher.distributions.shapes import Size, broadcast
+from brancher.errors import DistributionError, DistributionTypeError
+
+D = TypeVar("D", bound=Distribution)
+
+SCALAR = torch.Size()
+Number: TypeAlias = torch.Tensor | float
+
+
+class _Held:
+    """Lets an instance hold an attribute that torch's class computes by a property."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise AttributeError(f"{type(instance).__name__} has no attribute '{self._name}'")
+
+
+def held() -> Any:
+    """Declare a parameter that is stored on the instance although torch's class has a property.
+
+    Example:
+        >>> class Family:
+        ...     scale: torch.Tensor = held()
+        >>> d = Family(); d.scale = 2.0; d.scale
+        2.0
+    """
+    return _Held()
+
+
+def promote(family: object, **arguments: Any) -> tuple[torch.Tensor, ...]:
+    """Turn numbers and tensors into floating tensors of one common shape.
+
+    Numbers take dtype and device from the first floating tensor among the arguments; without one
+    the default dtype. Integer and bool tensors become floating in the same way.
+
+    Args:
+        family: the distribution being built; names the error.
+        arguments: the values by parameter name.
+
+    Raises:
+        DistributionTypeError: an argument is neither a number nor a tensor.
+        DistributionError: the shapes do not broadcast.
+
+    Example:
+        >>> promote("Normal", loc=torch.zeros(3), scale=1)
+        (tensor([0., 0., 0.]), tensor([1., 1., 1.]))
+    """
+    tensors = to_tensors(family, **arguments)
+    shape = tensors[0].shape
+    for tensor in tensors:
+        if tensor.shape != shape:
+            break
+    else:
+        return tensors
+    try:
+        common = broadcast("", *[tensor.shape for tensor in tensors])
+    except DistributionError:
+        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in zip(arguments, tensors, strict=True))
+        raise DistributionError(
+            f"{name_of(family)}: expected parameters whose shapes broadcast together, got {shapes}; "
+            "insert dimensions of size 1 where they differ"
+        ) from None
+    return tuple(tensor.expand(common) for tensor in tensors)
+
+
+def to_tensors(family: object, **arguments: Any) -> tuple[torch.Tensor, ...]:
+    """Turn numbers and tensors into floating tensors, each keeping its own shape.
+
+    Example:
+        >>> [t.shape for t in to_tensors("Gumbel", loc=torch.zeros(3), scale=1)]
+        [torch.Size([3]), torch.Size([])]
+    """
+    values = tuple(arguments.values())
+    for value in values:
+        if not isinstance(value, torch.Tensor) or not value.dtype.is_floating_point:
+            return _converted(family, arguments)
+    return values
+
+
+def _converted(family: object, arguments: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    dtype, device = torch.get_default_dtype(), None
+    for value in arguments.values():
+        if isinstance(value, torch.Tensor):
+            device = value.device
+            if value.dtype.is_floating_point:
+                dtype = value.dtype
+                break
+    converted = []
+    for name, value in arguments.items():
+        if isinstance(value, torch.Tensor):
+            converted.append(value if value.dtype.is_floating_point else value.to(dtype))
+        elif isinstance(value, (bool, int, float, Real)):
+            converted.append(torch.tensor(value, dtype=dtype, device=device))
+        else:
+            raise DistributionTypeError(
+                f"{name_of(family)}: expected parameter '{name}' as a number or a tensor, got "
+                f"{type(value).__name__}; convert it with torch.as_tensor"
+            )
+    return tuple(converted)
+
+
+def one_of(family: object, **arguments: Any) -> str:
+    """Return the name of the only argument that is not None.
+
+    Raises:
+        DistributionError: none or several were given.
+
+    Example:
+        >>> one_of("Bernoulli", probs=0.5, logits=None)
+        'probs'
+    """
+    given = [name for name, value in arguments.items() if value is not None]
+    if len(given) != 1:
+        raise DistributionError(
+            f"{name_of(family)}: expected exactly one of {', '.join(arguments)}, got "
+            f"{' and '.join(given) or 'none of them'}"
+        )
+    return given[0]
+
+
+def name_of(family: object) -> str:
+    """Return the class name that an error should show."""
+    return family if isinstance(family, str) else type(family).__name__
+
+
+def expand_parameters(self: D, batch_shape: Size, _instance: Any = None) -> D:
+    """Return a copy whose parameters are views for the batch shape; nothing is checked or computed anew.
+
+    Tensors named in ``arg_constraints`` keep their event dimensions, inner distributions that have
+    the same batch shape expand along, every other attribute is taken over as it is.
+    """
+    batch_shape = torch.Size(batch_shape)
+    new = self.__new__(type(self)) if _instance is None else _instance
+    constraints: Any = self.arg_constraints
+    for name, value in self.__dict__.items():
+        if isinstance(value, torch.Tensor) and name in constraints:
+            cut = value.dim() - constraints[name].event_dim
+            value = value.expand(batch_shape + value.shape[cut:])
+        elif isinstance(value, TorchDistribution) and value.batch_shape == self._batch_shape:
+            value = value.expand(batch_shape)
+        new.__dict__[name] = value
+    new._batch_shape = batch_shape
+    return new  # type: ignore[no-any-return]

@@ -1,0 +1,187 @@
+"""Special functions that stay accurate where the textbook formula cancels or overflows.
+
+Everything here is branch-free (``torch.where``), differentiable and traceable; the branch that is
+not taken is fed a harmless value so that it can not turn a gradient into NaN.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+_SQRT_HALF = math.sqrt(0.5)
+
+
+def xlogy(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return ``x log(y)``, 0 where ``x`` is 0 even at ``y`` = 0, with a finite gradient there.
+
+    Example:
+        >>> xlogy(torch.tensor([0.0, 2.0]), torch.tensor([0.0, 1.0]))
+        tensor([0., 0.])
+    """
+    return x * torch.where((x == 0) & (y <= 0), 1.0, y).log()
+
+
+def xlog1py(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return ``x log(1 + y)``, 0 where ``x`` is 0 even at ``y`` = -1, with a finite gradient there."""
+    return x * torch.where((x == 0) & (y <= -1), 0.0, y).log1p()
+
+
+def log1mexp(x: torch.Tensor) -> torch.Tensor:
+    """Return ``log(1 - exp(x))`` for ``x <= 0`` (Maechler 2012, eq. 7).
+
+    Example:
+        >>> log1mexp(torch.tensor(-1e-20, dtype=torch.float64))
+        tensor(-46.0517, dtype=torch.float64)
+    """
+    near = x > -math.log(2.0)
+    close = torch.where(near, x, -1.0)
+    far = torch.where(near, -1.0, x)
+    return torch.where(near, (-close.expm1()).log(), (-far.exp()).log1p())
+
+
+def log1p_square(t: torch.Tensor) -> torch.Tensor:
+    """Return ``log(1 + t**2)`` without overflow for ``|t|`` up to the largest number.
+
+    Example:
+        >>> log1p_square(torch.tensor(1e200, dtype=torch.float64))
+        tensor(921.0340, dtype=torch.float64)
+    """
+    size = t.abs()
+    is_large = size > 1e9
+    small = torch.where(is_large, 1.0, t)
+    large = torch.where(is_large, size, 1.0)
+    return torch.where(is_large, 2.0 * large.log(), (small * small).log1p())
+
+
+def normal_cdf(z: torch.Tensor) -> torch.Tensor:
+    """Standard normal distribution function, accurate in the lower tail (``special.ndtr`` is 0 at -10)."""
+    return 0.5 * torch.erfc(-z * _SQRT_HALF)
+
+
+def lower_upper(p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Split probabilities at one half: ``(is_lower, min(p, 1 - p), sign)`` for symmetric quantiles."""
+    is_lower = p < 0.5
+    return is_lower, torch.where(is_lower, p, 1.0 - p), torch.where(is_lower, -1.0, 1.0)
+
+
+def _stirling_series(x: torch.Tensor) -> torch.Tensor:
+    """lgamma(x + 1) - [x log x - x + log(2 pi x) / 2]; below 2e-14 off for x >= 16."""
+    r = x.reciprocal()
+    s = r * r
+    return r * (1.0 / 12.0 - s * (1.0 / 360.0 - s * (1.0 / 1260.0 - s * (1.0 / 1680.0))))
+
+
+def stirling_remainder(x: torch.Tensor) -> torch.Tensor:
+    """Return ``lgamma(x + 1) - x log(x) + x`` for ``x >= 0``: what Stirling's leading terms leave.
+
+    It grows only as ``log(2 pi x) / 2``, so densities written with it keep their digits at shapes
+    where ``lgamma`` alone has lost them (Loader 2000).
+
+    Example:
+        >>> stirling_remainder(torch.tensor([0.0, 1.0, 1e8], dtype=torch.float64))
+        tensor([ 0.0000,  1.0000, 10.1293], dtype=torch.float64)
+    """
+    is_large = x >= 16
+    large = torch.where(is_large, x, 16.0)
+    small = torch.where(is_large, 1.0, x)
+    series = HALF_LOG_2PI + 0.5 * large.log() + _stirling_series(large)
+    return torch.where(is_large, series, torch.lgamma(small + 1.0) - xlogy(small, small) + small)
+
+
+def deviance(x: torch.Tensor, m: torch.Tensor, log_m: torch.Tensor | None = None) -> torch.Tensor:
+    """Return ``x log(x / m) + m - x`` for ``x, m >= 0``, without cancellation at ``x`` close to ``m``.
+
+    With v = (x - m) / (x + m) it is (x - m) v + 2 x (atanh(v) - v); the difference is a short
+    series for small v (Loader 2000, bd0).
+
+    Args:
+        x: count or shape; 0 gives ``m``.
+        m: its mean.
+        log_m: logarithm of ``m``, for a mean that underflows.
+
+    Example:
+        >>> deviance(torch.tensor([0.0, 2.0, 3.0]), torch.tensor([5.0, 2.0, 0.0]))
+        tensor([5., 0., inf])
+    """
+    difference, total = x - m, x + m
+    v = difference / torch.where(total > 0, total, 1.0)
+    near = v.abs() < 0.01
+    u = torch.where(near, v, 0.0)
+    s = u * u
+    series = s * u * (1.0 / 3.0 + s * (0.2 + s * (1.0 / 7.0 + s * (1.0 / 9.0))))
+    close = difference * u + 2.0 * x * series
+    trivial = near | (x == 0)
+    numerator = torch.where(trivial, 1.0, x)
+    if log_m is None:
+        ratio = (numerator / torch.where(trivial, 1.0, m)).log()
+    else:
+        ratio = numerator.log() - torch.where(trivial, 0.0, log_m)
+    return torch.where(near, close, x * ratio - difference)
+
+
+def log_gamma_kernel(a: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Return ``a log(u) - u - lgamma(a)`` for ``a, u > 0``: the gamma density of u in d log(u).
+
+    Example:
+        >>> log_gamma_kernel(torch.tensor(1.0), torch.tensor(1.0))
+        tensor(-1.0000)
+    """
+    return a.log() - deviance(a, u) - stirling_remainder(a)
+
+
+def log_dirichlet_kernel(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return ``sum(a log x) - log B(a)`` over the last dimension, for ``a, x > 0`` and ``sum x = 1``.
+
+    Example:
+        >>> log_dirichlet_kernel(torch.ones(2), torch.tensor([0.5, 0.5]))
+        tensor(-1.3863)
+    """
+    total = a.sum(-1, keepdim=True)
+    remainder = stirling_remainder(torch.cat([a, total], -1))
+    of_parts = a.log() - deviance(a, total * x)
+    return of_parts.sum(-1) - total.squeeze(-1).log() + remainder[..., -1] - remainder[..., :-1].sum(-1)
+
+
+def log_beta_kernel(a: torch.Tensor, b: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return ``a log x + b log y - log B(a, b)`` for ``y = 1 - x``."""
+    a, b, x, y = torch.broadcast_tensors(a, b, x, y)
+    return log_dirichlet_kernel(torch.stack([a, b], -1), torch.stack([x, y], -1))
+
+
+def log_gamma_half_ratio(a: torch.Tensor) -> torch.Tensor:
+    """Return ``lgamma(a + 1/2) - lgamma(a)`` for ``a > 0``.
+
+    Example:
+        >>> log_gamma_half_ratio(torch.tensor(1e8, dtype=torch.float64))
+        tensor(9.2103, dtype=torch.float64)
+    """
+    is_large = a >= 16
+    large = torch.where(is_large, a, 16.0)
+    small = torch.where(is_large, 1.0, a)
+    shift = large * (0.5 / large).log1p() - 0.5
+    series = shift + 0.5 * large.log() + _stirling_series(large + 0.5) - _stirling_series(large)
+    return torch.where(is_large, series, torch.lgamma(small + 0.5) - torch.lgamma(small))
+
+
+def log_binomial_kernel(
+    counts: torch.Tensor, probs: torch.Tensor, log_probs: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return ``lgamma(n + 1) - sum lgamma(k + 1) + sum k log p`` over the last dimension, n = sum k.
+
+    Args:
+        counts: k >= 0, shape (..., K); need not be integer.
+        probs: p, shape (..., K), summing to one.
+        log_probs: log p, for probabilities that underflow.
+
+    Example:
+        >>> log_binomial_kernel(torch.tensor([1.0, 1.0]), torch.tensor([0.5, 0.5])).exp()
+        tensor(0.5000)
+    """
+    total = counts.sum(-1, keepdim=True)
+    log_mean = None if log_probs is None else torch.where(total > 0, total, 1.0).log() + log_probs
+    remainder = stirling_remainder(torch.cat([total, counts], -1))
+    spread = deviance(counts, total * probs, log_mean)
+    return remainder[..., 0] - remainder[..., 1:].sum(-1) - spread.sum(-1)

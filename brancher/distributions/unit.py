@@ -1,0 +1,73 @@
+"""Unit: the empty event, whose log-probability is any number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.distributions import constraints
+
+from brancher.distributions.base import Distribution
+from brancher.distributions.shapes import Size
+
+
+class Unit(Distribution):
+    """A trivial law on the empty tensor with an arbitrary log-probability.
+
+    It carries a term into a model's log-joint; ``factor`` is built on it.
+
+    Args:
+        log_factor: the log-probability, shape B.
+        has_rsample: whether draws count as reparametrised; False makes score-function
+            estimators multiply the term.
+
+    Example:
+        >>> d = Unit(torch.tensor([-1.5, 2.0]))
+        >>> d.sample().shape, d.log_prob(d.sample())
+        (torch.Size([2, 0]), tensor([-1.5000,  2.0000]))
+    """
+
+    arg_constraints = {"log_factor": constraints.real}
+    support = constraints.real_vector
+
+    def __init__(
+        self,
+        log_factor: torch.Tensor | float,
+        *,
+        has_rsample: bool | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.log_factor = torch.as_tensor(log_factor)
+        self._has_rsample = bool(has_rsample)
+        super().__init__(self.log_factor.shape, torch.Size((0,)), validate_args=validate_args)
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        return self._has_rsample
+
+    def expand(self, batch_shape: Size, _instance: Any = None) -> Unit:
+        """Return a copy with the batch dimensions expanded to ``batch_shape``."""
+        new: Unit = self._get_checked_instance(Unit, _instance)
+        new.log_factor = self.log_factor.expand(torch.Size(batch_shape))
+        new._has_rsample = self._has_rsample
+        Distribution.__init__(new, torch.Size(batch_shape), torch.Size((0,)))
+        self._copy_switch(new)
+        return new
+
+    def sample(self, sample_shape: Size = ()) -> torch.Tensor:
+        """Return an empty tensor of shape sample_shape + B + (0,)."""
+        return self.log_factor.new_empty(self.shape(torch.Size(sample_shape)))
+
+    def rsample(self, sample_shape: Size = ()) -> torch.Tensor:
+        """Return an empty tensor of shape sample_shape + B + (0,)."""
+        return self.sample(sample_shape)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """Return ``log_factor``, whatever the (empty) value."""
+        shape = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
+        return self.log_factor.expand(shape)
+
+    @classmethod
+    def infer_shapes(cls, **arg_shapes: Size) -> tuple[torch.Size, torch.Size]:
+        """The batch is the factor's shape, the event is empty."""
+        return torch.Size(arg_shapes["log_factor"]), torch.Size((0,))

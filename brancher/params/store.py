@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 from warnings import warn
 
-import numpy as np
 import torch
 from torch import nn
 from torch.distributions import constraints
 
-from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherWarning, ParamError, ParamTypeError, UnknownParamError, nearest
 from brancher.params import entry as entries
+from brancher.params import redeclare
 from brancher.params import state as states
 from brancher.params.contents import Contents, check_shape, swapped, write, write_held
 from brancher.params.entry import Entry, Init
@@ -69,17 +68,17 @@ class ParamStore(ParamMapping):
             entries.check_name(name)
             held = self._contents.held(name)
             if held is not None:
-                _check_shape_again(name, held.shape, init)
-                _check_constraint_again(name, constraints.real, constraint)
+                redeclare.check_shape(name, held.shape, init)
+                redeclare.check_constraint(name, constraints.real, constraint)
                 return held
             made = entries.new_entry(name, init, constraint, event_dim, next(self._contents.serials))
             # setdefault decides between two threads that declare at once.
             return self._read(self._contents.entries.setdefault(name, made))
         if constraint is not entry.constraint:
-            _check_constraint_again(name, entry.constraint, constraint)
-        _check_shape_again(name, entry.shape, init)
+            redeclare.check_constraint(name, entry.constraint, constraint)
+        redeclare.check_shape(name, entry.shape, init)
         if event_dim is not None and event_dim != entry.event_dim:
-            _check_event_dim_again(entry, event_dim)
+            redeclare.check_event_dim(entry, event_dim)
         return self._read(entry)
 
     def setdefault(
@@ -123,6 +122,14 @@ class ParamStore(ParamMapping):
         if held is None:
             raise self._contents.unknown(name)
         return held
+
+    def leaf(self, name: str) -> torch.Tensor:
+        """Return the unconstrained tensor of a parameter, or what stands in for it."""
+        entry = self._contents.entries.get(name)
+        if entry is None:
+            return self[name]
+        found = stand_in_for(self, name) if STAND_INS.get() else None
+        return entry.leaf if found is None else found
 
     def unconstrained(self) -> dict[str, torch.Tensor]:
         """Return every trainable leaf by name, in order of declaration, none of them twice."""
@@ -190,9 +197,28 @@ class ParamStore(ParamMapping):
     def __bool__(self) -> bool:
         return len(self) > 0
 
+    def mark(self) -> int:
+        """Return a mark that :meth:`forget_since` goes back to; costs nothing."""
+        return len(self._contents.entries)
+
+    def forget_since(self, mark: int) -> None:
+        """Forget the parameters that were declared since a mark; modules stay registered."""
+        for name in list(self._contents.entries)[mark:]:
+            del self._contents.entries[name]
+
     def clear(self) -> None:
         """Forget every parameter and module; a module keeps its own parameters."""
         self._contents = Contents()
+
+    def mark(self) -> int:
+        """Return a point in the order of declarations, for ``forget_since``."""
+        return next(self._contents.serials)
+
+    def forget_since(self, mark: int) -> None:
+        """Forget parameters and modules that were declared after ``mark`` was taken."""
+        contents = self._contents
+        contents.entries = {k: entry for k, entry in contents.entries.items() if entry.serial < mark}
+        contents.views = {k: view for k, view in contents.views.items() if view.serial < mark}
 
     def replace_param(self, name: str, new_param: Init, old_param: torch.Tensor) -> None:
         """Give ``name`` a new constrained value if ``old_param`` is still its leaf.
@@ -316,8 +342,7 @@ class ParamStore(ParamMapping):
     def _read(self, entry: Entry) -> torch.Tensor:
         leaf = entry.leaf
         if STAND_INS.get():
-            found = stand_in_for(self, entry.name)
-            leaf = leaf if found is None else found
+            leaf = self.leaf(entry.name)
         transform = entry.transform
         return leaf if transform is None else transform(leaf)
 
@@ -345,37 +370,3 @@ def get_param_store() -> ParamStore:
 def clear_param_store() -> None:
     """Forget every parameter of the current store."""
     current_store().clear()
-
-
-def _check_constraint_again(
-    name: str, declared: constraints.Constraint, given: constraints.Constraint
-) -> None:
-    # Bounds may be tensors; looking at them is left out where nothing is validated.
-    if is_validating() and not entries.same_constraint(declared, given):
-        raise ParamError(
-            f"parameter '{name}': expected the declared constraint {entries.words(declared)}, got "
-            f"{entries.words(given)}; use one constraint, or another name"
-        )
-
-
-def _check_shape_again(name: str, declared: torch.Size, init: Init) -> None:
-    if isinstance(init, torch.Tensor):
-        shape: tuple[int, ...] = init.shape
-    elif callable(init):
-        return
-    else:
-        shape = np.shape(init)
-    if shape != declared:
-        raise ParamError(
-            f"parameter '{name}': expected the declared shape {tuple(declared)}, got {tuple(shape)}; "
-            "use one shape, another name, or clear_param_store()"
-        )
-
-
-def _check_event_dim_again(entry: Entry, event_dim: int) -> None:
-    if entry.event_dim is not None:
-        raise ParamError(
-            f"parameter '{entry.name}': expected the declared event_dim {entry.event_dim}, got {event_dim}; "
-            "use one event_dim"
-        )
-    entry.event_dim = event_dim

@@ -380,6 +380,25 @@ def test_copies_keep_values(store, way):
     assert store["s"].item() == 2.0
 
 
+def test_leaf_is_the_unconstrained_tensor(store):
+    store.declare("s", 1.0, constraints.positive)
+    assert store.leaf("s") is store.unconstrained()["s"]
+    other = torch.zeros(())
+    with store.substituted({"s": other}):
+        assert store.leaf("s") is other
+    with pytest.raises(UnknownParamError):
+        store.leaf("t")
+
+
+def test_forget_since_a_mark(store):
+    store.declare("a", 1.0)
+    mark = store.mark()
+    store.declare("b", 1.0)
+    store.register_module("net", torch.nn.Linear(1, 1))
+    store.forget_since(mark)
+    assert list(store) == ["a"]
+
+
 # The current store ----------------------------------------------------------------------------
 
 

@@ -123,14 +123,6 @@ class ParamStore(ParamMapping):
             raise self._contents.unknown(name)
         return held
 
-    def leaf(self, name: str) -> torch.Tensor:
-        """Return the unconstrained tensor of a parameter, or what stands in for it."""
-        entry = self._contents.entries.get(name)
-        if entry is None:
-            return self[name]
-        found = stand_in_for(self, name) if STAND_INS.get() else None
-        return entry.leaf if found is None else found
-
     def unconstrained(self) -> dict[str, torch.Tensor]:
         """Return every trainable leaf by name, in order of declaration, none of them twice."""
         if not self._contents.views and not STAND_INS.get():
@@ -196,15 +188,6 @@ class ParamStore(ParamMapping):
 
     def __bool__(self) -> bool:
         return len(self) > 0
-
-    def mark(self) -> int:
-        """Return a mark that :meth:`forget_since` goes back to; costs nothing."""
-        return len(self._contents.entries)
-
-    def forget_since(self, mark: int) -> None:
-        """Forget the parameters that were declared since a mark; modules stay registered."""
-        for name in list(self._contents.entries)[mark:]:
-            del self._contents.entries[name]
 
     def clear(self) -> None:
         """Forget every parameter and module; a module keeps its own parameters."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from brancher.errors import HandlerError, SiteError
+from brancher.distributions.validation import is_validating
+from brancher.errors import HandlerError, PlateError, SiteError
 from brancher.handlers import stack
-from brancher.handlers.message import Message
+from brancher.handlers.message import Frame, Message
 from brancher.handlers.messenger import Messenger
 from brancher.handlers.record import Trace
 
@@ -40,12 +41,13 @@ class trace(Messenger):  # noqa: N801
         super().__init__(fn)
         self.param_only = param_only
         self.trace = Trace()
+        self._plates: dict[str, Frame] = {}
 
     def fresh(self) -> Self:
         """Start a new record; the handler in the user's hand shows the latest one."""
         self.trace = Trace()
         entry = copy.copy(self)
-        entry.origin = self
+        entry.origin, entry._plates = self, {}
         return entry
 
     def get_trace(self, *args: Any, **kwargs: Any) -> Trace:
@@ -73,7 +75,19 @@ class trace(Messenger):  # noqa: N801
         name, nodes = message.name, self.trace.nodes
         if name in nodes:
             self._refuse_twice(nodes[name], message)
+        if message.frames and is_validating():
+            self._check_plates(message)
         nodes[name] = message
+
+    def _check_plates(self, message: Message) -> None:
+        for frame in message.frames:
+            first = self._plates.setdefault(frame.name, frame)
+            if (first.size, first.full_size) != (frame.size, frame.full_size):
+                raise PlateError(
+                    f"plate '{frame.name}': expected one size in the whole model, got {first.full_size} "
+                    f"({first.size} rows present) and, at site '{message.name}', {frame.full_size} "
+                    f"({frame.size} rows present); give each plate its own name"
+                )
 
     def _refuse_twice(self, first: Message, second: Message) -> None:
         if first.type == second.type == "param":

@@ -1,5 +1,5 @@
 """Inference algorithms."""
 
-from brancher.infer.elbo import ELBO, ELBOModule, Trace_ELBO
+from brancher.infer.elbo import ELBO, ELBOModule, Trace_ELBO, TraceMeanField_ELBO
 
-__all__ = ["ELBO", "ELBOModule", "Trace_ELBO"]
+__all__ = ["ELBO", "ELBOModule", "TraceMeanField_ELBO", "Trace_ELBO"]

@@ -72,7 +72,7 @@ def sample(
     elif obs is None:
         message.infer["obs_is_none"] = True
     stack.apply(message)
-    if message.is_observed and is_validating():
+    if message.is_observed and message.type == "sample" and is_validating():
         check_observation(message)
     return message.value  # type: ignore[no-any-return]
 

@@ -63,6 +63,13 @@ class ELBO(ABC):
         self._first_sight = FirstSight()
         self._plans: dict[tuple[int, int], tuple[Any, bool, int]] = {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the loss has learned beside the parameters, such as baselines: tensors by name."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave."""
+
     @abstractmethod
     def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
         """Turn one pair of traces into a share of the loss, averaged over its particles."""

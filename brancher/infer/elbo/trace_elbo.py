@@ -49,6 +49,14 @@ class Trace_ELBO(ELBO):  # noqa: N801
         super().__init__(num_particles, max_plate_nesting, vectorize_particles)
         self.baselines = Baselines(baseline_decay)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The baselines, by site."""
+        return dict(self.baselines.averages)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the baselines back."""
+        self.baselines.averages = dict(state)
+
     def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
         """Add the log-probabilities of both traces, once."""
         model_sites, guide_sites = list(model_trace.scored()), list(guide_trace.scored())

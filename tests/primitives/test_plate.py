@@ -1,0 +1,203 @@
+"""Plates: dimensions, subsamples, loops, and what they refuse."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+
+from brancher import deterministic, handlers, param, plate, plate_stack, sample, subsample
+from brancher import distributions as dist
+from brancher.errors import PlateError, PlateIndexError, SiteError, SiteTypeError
+from brancher.handlers import stack
+
+
+def normal(*shape):
+    return dist.Normal(torch.zeros(shape), 1.0)
+
+
+def test_plate_expands_a_site():
+    with plate("row", 4) as rows:
+        assert sample("x", dist.Normal(0.0, 1.0)).shape == (4,)
+    assert rows.tolist() == [0, 1, 2, 3]
+
+
+def test_nested_plates_take_dimensions_from_the_right():
+    with plate("a", 3), plate("b", 2):
+        assert sample("x", dist.Normal(0.0, 1.0)).shape == (2, 3)
+
+
+def test_explicit_dim_is_honoured():
+    with plate("a", 3, dim=-2), plate("b", 2):
+        assert sample("x", dist.Normal(0.0, 1.0)).shape == (3, 2)
+
+
+def test_plates_beside_each_other_share_a_dimension():
+    with plate("a", 3):
+        x = sample("x", dist.Normal(0.0, 1.0))
+    with plate("b", 2):
+        y = sample("y", dist.Normal(0.0, 1.0))
+    assert (x.shape, y.shape) == ((3,), (2,))
+
+
+def test_one_plate_object_can_be_opened_twice():
+    rows = plate("row", 50, subsample_size=4)
+    with rows as first:
+        pass
+    with rows as second:
+        pass
+    assert torch.equal(first, second)
+
+
+def test_subsample_scales_the_density():
+    def model():
+        with plate("row", 10, subsample_size=2):
+            sample("x", normal(2), obs=torch.zeros(2))
+
+    trace = handlers.trace(model).get_trace()
+    assert torch.allclose(trace.log_prob_sum(), 10 * dist.Normal(0.0, 1.0).log_prob(torch.tensor(0.0)))
+
+
+def test_given_subsample_wins():
+    with plate("row", 10, subsample_size=2, subsample=torch.tensor([7, 1, 3])) as rows:
+        assert rows.tolist() == [7, 1, 3]
+
+
+def test_subsample_selects_data_and_parameters():
+    data = torch.arange(10.0)
+    with plate("row", 10, subsample=torch.tensor([4, 2])):
+        assert subsample(data, event_dim=0).tolist() == [4.0, 2.0]
+        assert param("w", data, event_dim=0).tolist() == [4.0, 2.0]
+
+
+def test_subsample_keeps_event_dimensions():
+    data = torch.arange(20.0).reshape(10, 2)
+    with plate("row", 10, subsample=torch.tensor([4])):
+        assert subsample(data, event_dim=1).tolist() == [[8.0, 9.0]]
+
+
+def test_iterated_plate_counts_and_scales():
+    def model():
+        for i in plate("row", 6, subsample_size=3):
+            sample(f"x_{i}", dist.Normal(0.0, 1.0), obs=torch.tensor(0.0))
+
+    trace = handlers.trace(model).get_trace()
+    assert len(trace.observation_nodes) == 3
+    assert torch.allclose(trace.log_prob_sum(), 6 * dist.Normal(0.0, 1.0).log_prob(torch.tensor(0.0)))
+
+
+def test_coords_are_kept_on_the_frames():
+    def model():
+        with plate("school", coords=pd.Index(["A", "B"])):
+            sample("x", dist.Normal(0.0, 1.0))
+
+    frame = handlers.trace(model).get_trace().plates()["school"]
+    assert list(frame.coords) == ["A", "B"] and frame.size == 2
+
+
+def test_plate_stack_opens_one_plate_a_dimension():
+    with plate_stack("grid", [4, 3, 2]) as indices:
+        assert sample("x", dist.Normal(0.0, 1.0)).shape == (4, 3, 2)
+    assert [len(i) for i in indices] == [4, 3, 2]
+
+
+def test_plate_as_decorator():
+    @plate("row", 3)
+    def inside():
+        return sample("x", dist.Normal(0.0, 1.0))
+
+    assert inside().shape == (3,)
+
+
+def test_empty_plate_has_log_prob_zero():
+    def model():
+        with plate("row", 0):
+            sample("x", dist.Normal(0.0, 1.0))
+
+    trace = handlers.trace(model).get_trace()
+    assert trace.nodes["x"]["value"].shape == (0,)
+    assert trace.log_prob_sum() == 0.0
+
+
+def test_deterministic_inside_a_plate_keeps_its_value():
+    with plate("row", 3):
+        assert deterministic("d", torch.arange(3.0)).tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("size", [-3, 2.5, "ten", None])
+def test_bad_size_error(size):
+    with pytest.raises(PlateError, match="plate 'p': expected a size"):
+        plate("p", size)
+
+
+@pytest.mark.parametrize("dim", [0, 1, "a"])
+def test_dim_not_negative_error(dim):
+    with pytest.raises(PlateError, match="plate 'p': expected dim as an int < 0"):
+        plate("p", 3, dim=dim)
+
+
+@pytest.mark.parametrize("count", [0, -2, 11])
+def test_bad_subsample_size_error(count):
+    with pytest.raises(PlateError, match=f"plate 'p'.*got {count}"):
+        plate("p", 10, subsample_size=count)
+
+
+def test_index_outside_error():
+    with pytest.raises(PlateIndexError, match=r"plate 'p': expected indices in \[0, 10\), got 12"):
+        plate("p", 10, subsample=torch.tensor([1, 12]))
+
+
+def test_taken_dim_error():
+    with pytest.raises(PlateError, match="plate 'q'.*plate 'p' holds; try dim=-2"), plate("p", 3, dim=-1):
+        with plate("q", 2, dim=-1):
+            pass
+    assert stack.current() == ()
+
+
+def test_plate_inside_itself_error():
+    with pytest.raises(PlateError, match="plate 'p'.*not open"):
+        for _ in plate("p", 3):
+            with plate("p", 3):
+                pass
+    assert stack.current() == ()
+
+
+def test_size_against_batch_shape_error():
+    with pytest.raises(PlateError, match=r"site 'x': expected size 3 at dim -1 for plate 'p'.*\(4,\)"):
+        with plate("p", 3):
+            sample("x", normal(4))
+
+
+def test_data_not_subsampled_error():
+    def model():
+        with plate("p", 10, subsample_size=2):
+            sample("x", dist.Normal(0.0, 1.0), obs=torch.zeros(10))
+
+    with pytest.raises(SiteError, match=r"site 'x'.*\[2\].*\[10\]"):
+        handlers.trace(model).get_trace()
+
+
+def test_one_name_two_sizes_error():
+    def model():
+        with plate("p", 3):
+            sample("x", dist.Normal(0.0, 1.0))
+        with plate("p", 4):
+            sample("y", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(PlateError, match="plate 'p'.*3.*4"):
+        handlers.trace(model).get_trace()
+
+
+def test_param_of_another_size_error():
+    with pytest.raises(PlateError, match="param 'w'.*plate 'p'"), plate("p", 3):
+        param("w", torch.zeros(5), event_dim=0)
+
+
+def test_coords_of_another_length_error():
+    with pytest.raises(PlateError, match="plate 'p': expected 3 coords"):
+        plate("p", 3, coords=["a"])
+
+
+def test_name_not_a_string_error():
+    with pytest.raises(SiteTypeError, match="plate: expected the name.*3 of type int"):
+        plate(3, 3)

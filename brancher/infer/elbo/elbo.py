@@ -151,7 +151,7 @@ class ELBO(ABC):
         for loss, surrogate in self.estimates(model, guide, args, kwargs):
             if surrogate.requires_grad:
                 surrogate.backward()  # type: ignore[no-untyped-call]
-            total += float(loss)
+            total += float(loss.detach())
         return total
 
     def __call__(self, model: Fn, guide: Fn) -> ELBOModule:

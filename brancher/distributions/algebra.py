@@ -278,3 +278,17 @@ class ExpandedDistribution(Distribution):
 
     def __repr__(self) -> str:
         return f"ExpandedDistribution({self.base_dist}, {tuple(self.batch_shape)})"
+
+
+def expand_wrapper(d: Any, ours: type, theirs: type, batch_shape: Size, instance: Any) -> Distribution:
+    """Expand by torch's method where the constructor is the one that method knows.
+
+    A user's subclass with a constructor of its own may hold more than torch's method copies; it is
+    wrapped whole instead.
+    """
+    if instance is None:
+        if type(d).__init__ is not ours.__init__:  # type: ignore[misc]
+            return ExpandedDistribution(d, batch_shape)
+        instance = d.__new__(type(d))
+    expand: Any = theirs.expand  # type: ignore[attr-defined]
+    return expand(d, batch_shape, _instance=instance)  # type: ignore[no-any-return]

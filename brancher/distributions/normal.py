@@ -91,7 +91,8 @@ class HalfNormal(td.HalfNormal, Distribution):
     def rsample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
         """Draw ``scale * |noise|``."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        return self.scale * torch.empty(shape, dtype=self.scale.dtype, device=self.scale.device).normal_().abs()
+        noise = torch.empty(shape, dtype=self.scale.dtype, device=self.scale.device).normal_()
+        return self.scale * noise.abs()
 
     def sample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
         """Draw without a gradient."""

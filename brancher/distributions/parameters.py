@@ -141,18 +141,19 @@ def name_of(family: object) -> str:
 def expand_parameters(self: D, batch_shape: Size, _instance: Any = None) -> D:
     """Return a copy whose parameters are views for the batch shape; nothing is checked or computed anew.
 
-    Tensors named in ``arg_constraints`` keep their event dimensions, inner distributions that have
-    the same batch shape expand along, every other attribute is taken over as it is.
+    Tensors named in ``arg_constraints`` keep their event dimensions, inner distributions whose batch
+    shape begins with ours expand along, every other attribute is taken over as it is.
     """
     batch_shape = torch.Size(batch_shape)
     new = self.__new__(type(self)) if _instance is None else _instance
     constraints: Any = self.arg_constraints
+    old = self._batch_shape
     for name, value in self.__dict__.items():
         if isinstance(value, torch.Tensor) and name in constraints:
             cut = value.dim() - constraints[name].event_dim
             value = value.expand(batch_shape + value.shape[cut:])
-        elif isinstance(value, TorchDistribution) and value.batch_shape == self._batch_shape:
-            value = value.expand(batch_shape)
+        elif isinstance(value, TorchDistribution) and value.batch_shape[: len(old)] == old:
+            value = value.expand(batch_shape + value.batch_shape[len(old) :])
         new.__dict__[name] = value
     new._batch_shape = batch_shape
     return new  # type: ignore[no-any-return]

@@ -1,0 +1,162 @@
+"""Bernoulli and ContinuousBernoulli."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import distributions as td
+
+from brancher.distributions.base import Distribution
+from brancher.distributions.odds import Odds
+from brancher.distributions.parameters import SCALAR, Number, expand_parameters
+from brancher.distributions.shapes import Size
+
+
+class Bernoulli(Odds, td.Bernoulli, Distribution):
+    """A draw of 0 or 1.
+
+    Args:
+        probs: probability of 1; or
+        logits: its log-odds.
+
+    Example:
+        >>> Bernoulli(probs=1e-20).log_prob(torch.tensor(1.0))
+        tensor(-46.0517)
+    """
+
+    def __init__(
+        self, probs: Number | None = None, logits: Number | None = None, validate_args: bool | None = None
+    ) -> None:
+        self._take(probs, logits)
+        Distribution.__init__(self, self._param.shape, SCALAR, validate_args)
+
+    expand = expand_parameters
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """Log-probability in nats; values between 0 and 1 weigh both outcomes."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return self._log_success(value) + self._log_failure(1.0 - value)
+
+    def entropy(self) -> torch.Tensor:
+        """Entropy in nats."""
+        return -self._log_success(self.probs) - self._log_failure(self._failure_probs())
+
+
+class ContinuousBernoulli(Odds, td.ContinuousBernoulli, Distribution):
+    """Density proportional to ``exp(logits * x)`` on the unit interval.
+
+    Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845.
+
+    Args:
+        probs: sigmoid of the slope; 0 < probs < 1; or
+        logits: the slope.
+        lims: accepted for torch's signature; the formulas here need no cut-out around 1/2.
+
+    Example:
+        >>> ContinuousBernoulli(0.5).log_prob(torch.tensor(0.3))
+        tensor(0.)
+    """
+
+    def __init__(
+        self,
+        probs: Number | None = None,
+        logits: Number | None = None,
+        lims: tuple[float, float] = (0.499, 0.501),
+        validate_args: bool | None = None,
+    ) -> None:
+        self._take(probs, logits)
+        self._lims = lims
+        Distribution.__init__(self, self._param.shape, SCALAR, validate_args)
+
+    expand = expand_parameters
+
+    @property
+    def mean(self) -> torch.Tensor:
+        half = 0.5 * self.logits
+        return 0.5 + 0.5 * _langevin(half)
+
+    @property
+    def variance(self) -> torch.Tensor:
+        h = 0.5 * self.logits
+        near = h.abs() < 0.05
+        far = torch.where(near, 1.0, h)
+        # 1/sinh(h)^2 written with a decaying exponential, so that it can not overflow
+        decay = torch.exp(-2.0 * far.abs())
+        direct = far.reciprocal().square() - 4.0 * decay / torch.expm1(-2.0 * far.abs()).square()
+        s = h * h
+        series = 1.0 / 3.0 - s * (1.0 / 15.0 - s * (2.0 / 189.0 - s * (1.0 / 675.0)))
+        return 0.25 * torch.where(near, series, direct)
+
+    @property
+    def stddev(self) -> torch.Tensor:
+        return self.variance.sqrt()
+
+    def rsample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
+        """Draw by the quantile function."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        uniform = torch.rand(shape, dtype=self._param.dtype, device=self._param.device)
+        return self.icdf(uniform)
+
+    def sample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
+        """Draw without a gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """Log-density in nats, shape sample_shape + B."""
+        if self._validate_args:
+            self._validate_sample(value)
+        # The normaliser of exp(2 h (x - 1/2)) is sinh(h) / h, which is even in h.
+        half = 0.5 * self.logits
+        return 2.0 * half * (value - 0.5) - _log_sinhc(half)
+
+    def entropy(self) -> torch.Tensor:
+        """Entropy in nats."""
+        half = 0.5 * self.logits
+        return _log_sinhc(half) - half * _langevin(half)
+
+    def cdf(self, value: torch.Tensor) -> torch.Tensor:
+        """Distribution function."""
+        if self._validate_args:
+            self._validate_sample(value)
+        slope, x = self.logits, value.clamp(0.0, 1.0)
+        flat = slope.abs() < 1e-6
+        steep = torch.where(flat, 1.0, slope)
+        # For a positive slope both exponentials are scaled by exp(-slope).
+        rising = torch.exp(steep.clamp(min=0.0) * (x - 1.0))
+        exact = rising * torch.expm1(-steep.abs() * x) / torch.expm1(-steep.abs())
+        falling = torch.expm1(steep.clamp(max=0.0) * x) / torch.expm1(-steep.abs())
+        return torch.where(flat, x * (1.0 - 0.5 * slope * (1.0 - x)), torch.where(steep > 0, exact, falling))
+
+    def icdf(self, value: torch.Tensor) -> torch.Tensor:
+        """Quantile of the probability ``value``."""
+        slope, p = self.logits, value
+        flat = slope.abs() < 1e-6
+        steep = torch.where(flat, 1.0, slope)
+        size = steep.abs()
+        # A law of slope -s is the mirror image of one of slope s.
+        tail = torch.where(steep > 0, 1.0 - p, p)
+        quantile = -torch.log1p(tail * torch.expm1(-size)) / size
+        exact = torch.where(steep > 0, 1.0 - quantile, quantile)
+        return torch.where(flat, p * (1.0 + 0.5 * slope * (1.0 - p)), exact)
+
+
+def _log_sinhc(h: torch.Tensor) -> torch.Tensor:
+    """log(sinh(h) / h)."""
+    near = h.abs() < 0.05
+    size = torch.where(near, 1.0, h.abs())
+    direct = size + torch.log1p(-torch.exp(-2.0 * size)) - size.log() - math.log(2.0)
+    s = h * h
+    series = s * (1.0 / 6.0 - s * (1.0 / 180.0 - s * (1.0 / 2835.0 - s * (1.0 / 37800.0))))
+    return torch.where(near, series, direct)
+
+
+def _langevin(h: torch.Tensor) -> torch.Tensor:
+    """coth(h) - 1/h."""
+    near = h.abs() < 0.05
+    far = torch.where(near, 1.0, h)
+    s = h * h
+    series = h * (1.0 / 3.0 - s * (1.0 / 45.0 - s * (2.0 / 945.0 - s * (1.0 / 4725.0))))
+    return torch.where(near, series, torch.tanh(far).reciprocal() - far.reciprocal())

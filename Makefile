@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install example examples test check test-slow lint format types docs-test wheel wheel-test bench clean
+.PHONY: help install example examples test check test-slow lint format types docs-test wheel wheel-check wheel-test bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,7 +41,7 @@ example: $(INSTALLED)  ## fit an autoregressive model to the flow of the Nile
 examples: $(INSTALLED)  ## run every example
 	@for script in examples/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-test: lint types check docs-test wheel-test  ## everything that must pass
+test: lint types check docs-test wheel-check  ## everything that must pass
 
 check: $(INSTALLED)  ## the tests
 	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
@@ -68,14 +68,21 @@ wheel: $(INSTALLED)  ## build the wheel into dist/
 	@mkdir -p build
 	$(BIN)/python -m build --wheel --outdir dist . > build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
 
-# The installed wheel must work without the checkout and with the hard dependencies alone.
-wheel-test: wheel  ## build the wheel and test it in a clean environment
+# $(call in_wheel_env,extras,arguments of pytest): a clean environment that holds the wheel, and no checkout near it.
+define in_wheel_env
 	rm -rf $(WHEEL_VENV) build/wheel-run
 	$(PYTHON) -m venv $(WHEEL_VENV)
-	$(WHEEL_VENV)/bin/python -m pip install $(PIP_ARGS) dist/*.whl pytest
+	$(WHEEL_VENV)/bin/python -m pip install $(PIP_ARGS) "$$(ls $(CURDIR)/dist/*.whl)$(1)" pytest
 	mkdir -p build/wheel-run
-	cp -r tests conftest.py pyproject.toml build/wheel-run/
-	cd build/wheel-run && ../wheel-env/bin/python -m pytest $(PYTEST_ARGS) tests/test_package.py
+	cp -r tests examples benchmarks conftest.py pyproject.toml build/wheel-run/
+	cd build/wheel-run && ../wheel-env/bin/python -m pytest $(2) $(PYTEST_ARGS)
+endef
+
+wheel-check: wheel  ## build the wheel; does it hold everything, and do the hard dependencies suffice?
+	$(call in_wheel_env,,tests/test_package.py)
+
+wheel-test: wheel  ## build the wheel and run all tests against it, in a clean environment
+	$(call in_wheel_env,[dev],$(WORKERS))
 
 bench: $(INSTALLED)  ## every benchmark against its peers
 	$(BIN)/python -m pip install $(PIP_ARGS) --editable '.[dev,bench]'

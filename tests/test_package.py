@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 from importlib import metadata
@@ -19,9 +21,16 @@ def test_package_says_that_it_is_typed() -> None:
 
 
 def test_wheel_holds_the_licence() -> None:
-    listed = metadata.files("brancher") or []
-    in_editable = any("__editable__" in str(path) for path in listed)
-    assert in_editable or any(path.name == "LICENSE" for path in listed)
+    listed = [str(path) for path in metadata.files("brancher") or []]
+    is_editable = any("__editable__" in path for path in listed)
+    assert is_editable or any(path.endswith("LICENSE") for path in listed)
+
+
+def test_every_module_is_packed_and_needs_no_extra() -> None:
+    names = [module.name for module in pkgutil.walk_packages(brancher.__path__, "brancher.")]
+    assert "brancher.distributions.base" in names
+    for name in names:
+        importlib.import_module(name)
 
 
 def test_import_loads_nothing_heavy() -> None:

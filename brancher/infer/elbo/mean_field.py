@@ -6,15 +6,15 @@ import warnings
 from typing import Any
 
 import torch
-
 from torch.distributions import kl_divergence
+
 from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherWarning
 from brancher.handlers import Message, Trace
 from brancher.handlers.density import is_one, score_sum
 from brancher.infer.elbo.elbo import Estimate
-from brancher.infer.elbo.trace_elbo import Trace_ELBO, needs_score_function, total
 from brancher.infer.elbo.score_function import score_function_term
+from brancher.infer.elbo.trace_elbo import Trace_ELBO, needs_score_function, total
 
 
 class TraceMeanField_ELBO(Trace_ELBO):  # noqa: N801

@@ -84,7 +84,7 @@ def test_bound_module_trains_with_a_plain_optimizer():
         bound().backward()
         optimizer.step()
     # The optimum is 10/6; Adam at this rate wanders by less than 0.1 about it.
-    assert abs(float(bound.guide.loc) - 10 / 6) < 0.1
+    assert abs(bound.guide.loc.item() - 10 / 6) < 0.1
 
 
 def test_several_particles_in_a_loop_when_the_model_mixes_them():

@@ -1,0 +1,262 @@
+"""``SVI``: fit a guide to a model by stochastic gradient steps."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError, NonFiniteError
+from brancher.handlers import stack
+from brancher.infer import checkpoint
+from brancher.infer.checks import first_bad_site
+from brancher.infer.elbo import ELBO, Trace_ELBO
+from brancher.infer.observer import Observer
+from brancher.infer.training import train
+from brancher.optim import as_optimizer
+from brancher.params import ParamStore, current_store
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas as pd
+
+Fn = Callable[..., Any]
+
+
+class SVI:
+    """Stochastic variational inference (Hoffman et al. 2013, arXiv:1206.7051).
+
+    Args:
+        model: the model.
+        guide: the guide; None for an ``AutoNormal`` of the model.
+        optim: an optimizer of ``brancher.optim``; or a torch optimizer class, instance, factory
+            or name; None for Adam.
+        loss: an ELBO, or a function ``(model, guide, *args) -> scalar tensor``; None for
+            :class:`Trace_ELBO`.
+        store: where parameters live; None for the store that is current at each call.
+
+    Raises:
+        InferenceTypeError: model, guide or loss is of another kind.
+        OptimTypeError: the optimizer is of another kind.
+
+    Example:
+        >>> model = lambda: sample("x", dist.Normal(3.0, 1.0))
+        >>> svi = SVI(model, AutoNormal(model), optim.Adam({"lr": 0.05}), Trace_ELBO())
+        >>> losses = [svi.step() for _ in range(3)]
+        >>> svi.steps
+        3
+    """
+
+    def __init__(
+        self, model: Fn, guide: Fn | None = None, optim: Any = None, loss: Any = None, *, store: ParamStore | None = None
+    ) -> None:
+        for role, fn in (("model", model), ("guide", guide)):
+            if not callable(fn) and not (role == "guide" and fn is None):
+                raise InferenceTypeError(f"SVI: expected {role} as a function, got {type(fn).__name__}")
+        if isinstance(loss, type):
+            raise InferenceTypeError(
+                f"SVI: expected loss as an instance, got the class {loss.__name__}: loss must be an instance; "
+                f"write {loss.__name__}()"
+            )
+        if loss is not None and not callable(loss):
+            raise InferenceTypeError(
+                f"SVI: expected loss as an ELBO or a function, got {type(loss).__name__}; write Trace_ELBO()"
+            )
+        self.model = model
+        self.guide = _default_guide(model) if guide is None else guide
+        self.optim = as_optimizer(optim)
+        self.loss = Trace_ELBO() if loss is None else loss
+        self.store = store
+        self.steps = 0
+        self.history: list[float] = []
+        self._known: frozenset[str] = frozenset()
+
+    def step(self, *args: Any, **kwargs: Any) -> float:
+        """Take one gradient step on all parameters that model and guide read.
+
+        Nothing changes when the step fails: parameters, optimizer, handlers, gradients and (on
+        the CPU) random numbers are as before; after a loss that is not finite the random numbers
+        have moved on, so that the next step draws afresh.
+
+        Returns:
+            The loss before the step, in nats.
+
+        Raises:
+            NonFiniteError: loss or gradient is NaN or infinite, naming the first bad site or
+                parameter.
+        """
+        return float(self._step(args, kwargs))
+
+    def _step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+        if torch.is_inference_mode_enabled():
+            raise InferenceError("SVI.step: expected gradients to be available, got torch.inference_mode(); leave it")
+        with self._guarded(), torch.enable_grad():
+            seen, loss, grads = self._loss_and_grads(args, kwargs)
+            value = self._check_finite(seen, loss, grads)
+            self._update(seen.params, grads)
+        self.steps += 1
+        self.history.append(value)
+        return value
+
+    def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:
+        """Estimate the loss without a step; in nats."""
+        with stack.restored(), self._scope(), torch.no_grad():
+            if isinstance(self.loss, ELBO):
+                return self.loss.loss(self.model, self.guide, *args, **kwargs)
+            return float(self.loss(self.model, self.guide, *args, **kwargs))
+
+    def run(
+        self,
+        num_steps: int,
+        *args: Any,
+        progress: bool = True,
+        callback: Callable[[int, float], Any] | None = None,
+        tol: float | None = None,
+        **kwargs: Any,
+    ) -> pd.Series:
+        """Take many steps, with a progress bar.
+
+        Args:
+            num_steps: how many, > 0.
+            *args: for model and guide. A single ``DataLoader`` is gone through again and again,
+                one batch a step.
+            progress: show a bar with the loss.
+            callback: called with the number of the step and its loss; a true result stops.
+            tol: stop when the mean loss of 100 steps is within this fraction of that of the 100
+                steps before.
+            **kwargs: for model and guide.
+
+        Returns:
+            The losses in nats, indexed by step.
+
+        Raises:
+            InferenceError: an argument is out of range.
+        """
+        return train(self, num_steps, args, kwargs, progress=progress, callback=callback, tol=tol)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters, optimizer and random state to a file, so that training can go on.
+
+        Raises:
+            MissingFileError: the directory does not exist.
+        """
+        with self._scope():
+            checkpoint.save(self, path)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read what :meth:`save` wrote and go on from there, bit for bit.
+
+        Raises:
+            FileFormatError: the file is damaged or of another kind; nothing has changed then.
+        """
+        with self._scope():
+            checkpoint.load(self, path)
+
+    def _scope(self) -> Any:
+        return nullcontext() if self.store is None else self.store
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Run a step so that a failure leaves everything as it was."""
+        with self._scope():
+            store = current_store()
+            mark = store.mark()
+            rng = torch.get_rng_state()
+            baselines = self.loss.state_dict() if isinstance(self.loss, ELBO) else None
+            try:
+                with stack.restored():
+                    yield
+            except BaseException as error:
+                store.forget_since(mark)
+                if baselines is not None:
+                    self.loss.load_state_dict(baselines)
+                if not isinstance(error, NonFiniteError):
+                    torch.set_rng_state(rng)
+                raise
+
+    def _loss_and_grads(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Observer, torch.Tensor, list[torch.Tensor | None]]:
+        loss: Any = 0.0
+        grads: list[torch.Tensor | None] = []
+        with Observer() as seen:
+            if not isinstance(self.loss, ELBO):
+                value = self.loss(self.model, self.guide, *args, **kwargs)
+                return seen, value.detach(), _gradients(value, seen.params, grads)
+            for share in self.loss.estimates(self.model, self.guide, args, kwargs):
+                grads = _gradients(share.surrogate, seen.params, grads)
+                loss = loss + share.loss.detach()
+        return seen, loss, grads
+
+    def _check_finite(self, seen: Observer, loss: torch.Tensor, grads: list[torch.Tensor | None]) -> float:
+        present = [g for g in grads if g is not None]
+        if present:
+            largest = torch.nn.utils.get_total_norm(present, norm_type=math.inf)
+            value, bound = torch.stack([loss, largest.to(loss)]).tolist()
+        else:
+            value, bound = float(loss), 0.0
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"SVI.step: expected a finite loss, got {value}; {first_bad_site(seen.sites)}; parameters are "
+                "unchanged: check the data and the initial values, or lower the learning rate"
+            )
+        if not math.isfinite(bound):
+            bad = [n for n, g in zip(seen.params, grads, strict=True) if g is not None and not _is_finite(g)]
+            raise NonFiniteError(
+                f"SVI.step: expected finite gradients, got NaN or infinity for parameters {bad} at loss {value}; "
+                "parameters are unchanged: look for a division by zero or a root at zero behind them"
+            )
+        if seen.params.keys() != self._known:
+            self._warn_cut_off(seen.params, grads)
+        return value  # type: ignore[no-any-return]
+
+    def _warn_cut_off(self, params: dict[str, torch.Tensor], grads: list[torch.Tensor | None]) -> None:
+        cut = [name for name, grad in zip(params, grads, strict=True) if grad is None and name not in self._known]
+        self._known = frozenset(params)
+        if cut:
+            warnings.warn(
+                f"SVI: expected a loss that depends on every parameter, got no gradient for {cut}; look for a "
+                "detach() or .item() between the parameter and the sites",
+                BrancherWarning,
+                stacklevel=5,
+            )
+
+    def _update(self, params: dict[str, torch.Tensor], grads: list[torch.Tensor | None]) -> None:
+        self.optim.bind(params)
+        kept = [leaf.grad for leaf in params.values()]
+        try:
+            for leaf, grad in zip(params.values(), grads, strict=True):
+                leaf.grad = grad
+            self.optim.step()
+        finally:
+            for leaf, before in zip(params.values(), kept, strict=True):
+                leaf.grad = before
+
+
+def _gradients(
+    surrogate: torch.Tensor, params: dict[str, torch.Tensor], so_far: list[torch.Tensor | None]
+) -> list[torch.Tensor | None]:
+    leaves = list(params.values())
+    if not leaves or not surrogate.requires_grad:
+        return so_far or [None] * len(leaves)
+    grads = list(torch.autograd.grad(surrogate, leaves, allow_unused=True))
+    for i, before in enumerate(so_far):
+        now = grads[i]
+        if before is not None:
+            grads[i] = before if now is None else before + now
+    return grads
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _default_guide(model: Fn) -> Fn:
+    from brancher.infer.autoguide import AutoNormal
+
+    return AutoNormal(model)

@@ -1,0 +1,19 @@
+"""Functions of tensors, compiled: the only place that knows the compiler, and it knows nothing of probability."""
+
+from brancher.staging.export import export
+from brancher.staging.loop import LoopResult, StagedLoop, stage_loop, staged_loop
+from brancher.staging.reasons import StagingError
+from brancher.staging.staged import Counters, Staged, is_available, stage
+
+__all__ = [
+    "Counters",
+    "LoopResult",
+    "Staged",
+    "StagedLoop",
+    "StagingError",
+    "export",
+    "is_available",
+    "stage",
+    "stage_loop",
+    "staged_loop",
+]

@@ -1,0 +1,186 @@
+"""Every private name of torch that the package uses, and nothing else knows them.
+
+Written for torch 2.13. `self_test` says which names a torch version has moved; staging then runs eagerly. Nothing
+here is imported before the first use: Inductor takes seconds to import.
+
+Two ways to compile:
+
+* CPU: the graph is functionalised and decomposed here, lowered by ``compile_fx_inner`` to C++ text, and built as a
+  library of our own (`native`). This leaves out AOTAutograd (a second trace and a wrapper of 20 us a call), the
+  attention patterns (1 s), and the probe of the vector unit (4 s).
+* other devices, and graphs that call back into Python: ``standalone_compile``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+Tensor = torch.Tensor
+Runner = Callable[[list[Tensor]], Sequence[Tensor]]
+
+# What is used, by module; checked by `self_test`.
+_NAMES: dict[str, tuple[str, ...]] = {
+    "torch.fx.experimental.proxy_tensor": ("make_fx",),
+    "torch._subclasses.fake_tensor": ("FakeTensorMode",),
+    "torch.fx.experimental.symbolic_shapes": ("ShapeEnv",),
+    "torch._inductor": ("standalone_compile",),
+    "torch._inductor.compile_fx": ("compile_fx_inner",),
+    "torch._inductor.decomposition": ("select_decomp_table",),
+    "torch._inductor.fx_passes.joint_graph": ("constant_fold_uniform_value",),
+    "torch._inductor.graph": ("GraphLowering",),
+    "torch._inductor.cpp_builder": ("CppBuilder", "CppTorchDeviceOptions"),
+    "torch._inductor.cpu_vec_isa": ("pick_vec_isa",),
+    "torch._C._aoti": ("AOTIModelContainerRunnerCpu",),
+    "torch._C._dynamo.guards": ("TensorGuards",),
+}
+_SETTINGS = {
+    "cpp_wrapper": True,
+    "fallback_random": True,  # the numbers of eager for the same seed
+    "force_disable_caches": True,  # the cache is ours
+    "compile_threads": 1,  # one graph at a time: a pool of processes costs more than it gives
+    "size_asserts": False,  # the guard has compared every size and stride
+}
+
+
+def self_test() -> list[str]:
+    """Return the private names that this torch lacks; an empty list means that staging can work."""
+    missing = []
+    for module, names in _NAMES.items():
+        try:
+            holder = importlib.import_module(module)
+        except ImportError:
+            try:  # names inside torch._C are attributes, not modules
+                holder = importlib.import_module(module.rpartition(".")[0])
+                holder = getattr(holder, module.rpartition(".")[2])
+            except (ImportError, AttributeError):
+                missing.append(module)
+                continue
+        missing += [f"{module}.{name}" for name in names if not hasattr(holder, name)]
+    if not missing:
+        missing += _missing_hooks()
+    return missing
+
+
+def _missing_hooks() -> list[str]:
+    import torch._inductor.config as settings
+    from torch._inductor.graph import GraphLowering
+
+    missing = [] if hasattr(GraphLowering, "save_output_code") else ["GraphLowering.save_output_code"]
+    for name in (*_SETTINGS, "cpp.vec_isa_ok"):
+        holder: Any = settings
+        for part in name.split("."):
+            holder = getattr(holder, part, _NAMES)
+        if holder is _NAMES:
+            missing.append(f"torch._inductor.config.{name}")
+    return missing
+
+
+class Guard:
+    """Checks type, dtype, device, size, stride and requires_grad of a list of tensors in one C++ call."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        # 0.7 us for 30 tensors; a tuple of their properties in Python takes 13 us.
+        self.check: Callable[..., bool] = torch._C._dynamo.guards.TensorGuards(
+            *tensors,
+            dynamic_dims_sizes=[list(t.shape) for t in tensors],
+            dynamic_dims_strides=[list(t.stride()) for t in tensors],
+        ).check
+
+
+def has_function_modes() -> bool:
+    """Whether any torch-function mode is active; a default device is one, and asking for it costs 5 us."""
+    return bool(torch._C._len_torch_function_stack())
+
+
+def trace(function: Callable[..., Any], tensors: Sequence[Tensor]) -> torch.fx.GraphModule:
+    """Record the operations of a function; nothing is computed, drawn or mutated."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    traced: torch.fx.GraphModule = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors)
+    return traced
+
+
+def functional(graph: torch.fx.GraphModule, tensors: Sequence[Tensor]) -> tuple[torch.fx.GraphModule, list[Tensor]]:
+    """Return the graph without mutations (``copy_`` into inputs remains at its end), decomposed for Inductor."""
+    from torch._inductor.decomposition import select_decomp_table
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
+    fakes = [mode.from_tensor(t.detach()) for t in tensors]
+    with torch.no_grad(), _settings():
+        table = dict(select_decomp_table())
+        pure = torch.func.functionalize(graph, remove="mutations")
+        return make_fx(pure, decomposition_table=table, tracing_mode="fake")(*fakes), fakes
+
+
+class _Captured(BaseException):
+    """Carries the generated code out of Inductor before it starts a compiler of its own."""
+
+
+@contextlib.contextmanager
+def _settings(**more: Any) -> Iterator[None]:
+    import torch._inductor.config as settings
+
+    known = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    # torch itself runs vector code here, so Inductor need not compile a program to find out (4 s).
+    with settings.patch({**_SETTINGS, "cpp.vec_isa_ok": True if known else None, **more}):
+        yield
+
+
+def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
+    """Return Inductor's C++ wrapper module for a functional graph on the CPU, as text."""
+    from torch._inductor.compile_fx import compile_fx_inner
+    from torch._inductor.fx_passes.joint_graph import constant_fold_uniform_value
+    from torch._inductor.graph import GraphLowering
+
+    def stop(code: str) -> None:
+        raise _Captured(code)
+
+    previous = GraphLowering.save_output_code
+    with torch.no_grad(), _settings():
+        constant_fold_uniform_value(graph)
+        GraphLowering.save_output_code = stop  # type: ignore[assignment]
+        try:
+            compile_fx_inner(graph, list(fakes), cpp_wrapper=True, is_inference=True)
+        except _Captured as captured:
+            return str(captured.args[0])
+        finally:
+            GraphLowering.save_output_code = previous
+    raise RuntimeError("Inductor gave no code")
+
+
+def compile_command(compiler: str) -> list[str]:
+    """Return the command that builds a library, without source and target."""
+    from torch._inductor.cpp_builder import CppBuilder, CppTorchDeviceOptions
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    with _settings(**{"cpp.cxx": (compiler,), "cpp_cache_precompile_headers": False}):
+        options = CppTorchDeviceOptions(vec_isa=pick_vec_isa(), device_type="cpu", include_pytorch=True)
+        line = CppBuilder(name="o", sources="SOURCE", BuildOption=options).get_command_line()
+    drop = ("SOURCE", "-Wall", "-pedantic", "-g1")
+    words = [word for word in shlex.split(line) if word not in drop]
+    cut = words.index("-o")
+    return [*words[:cut], *words[cut + 2 :], "-w"]
+
+
+def load(library: str, models: int) -> Runner:
+    """Load a library; ``models`` chooses its mode (see `native`)."""
+    run: Runner = torch._C._aoti.AOTIModelContainerRunnerCpu(library, models).run
+    return run
+
+
+def compile_artifact(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> Runner:
+    """Compile a functional graph for any device with Inductor's own front door."""
+    from torch._inductor import standalone_compile
+
+    with torch.no_grad(), _settings(cpp_wrapper=False, force_disable_caches=False):
+        artifact = standalone_compile(graph, list(fakes), dynamic_shapes="from_example_inputs")
+    return lambda tensors: artifact(*tensors)

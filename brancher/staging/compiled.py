@@ -1,0 +1,128 @@
+"""From a recorded graph to something callable: the disk cache, the native library, the general artifact."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from brancher.staging import backend, cache, native
+from brancher.staging.graph import Traced, purify
+from brancher.staging.reasons import compiler_failed, no_compiler
+
+Tensor = torch.Tensor
+
+# Inductor keeps process-wide state while it works; the C++ compiler runs outside of the lock.
+_lock = threading.Lock()
+
+
+@dataclass(slots=True)
+class Compiled:
+    """A compiled graph.
+
+    Attributes:
+        run: tensors of the arguments and the captured ones in, list of tensors out.
+        outputs: how many of those are results; new values of mutated inputs follow.
+        writes: ``(output, input)`` to copy back after a call.
+        library: the native library, or None (then a loop runs in Python).
+        loaded: whether the library came from the disk.
+    """
+
+    run: backend.Runner
+    outputs: int
+    writes: list[tuple[int, int]]
+    library: Path | None
+    loaded: bool
+
+
+def compile_graph(traced: Traced, tensors: Sequence[Tensor], name: str) -> Compiled:
+    """Compile a recorded graph, or load it where this machine has compiled it before.
+
+    Raises:
+        StagingError: no C++ compiler, or the compiler failed.
+    """
+    native_device = all(t.device.type == "cpu" for t in tensors)
+    key = _key(traced, tensors) if native_device else None
+    hit = cache.load(key) if key is not None else None
+    if hit is not None:
+        library, facts = hit
+        writes = [(out, into) for out, into in facts["writes"]]
+        return Compiled(backend.load(str(library), 1), facts["outputs"], writes, library, True)
+    compiler = native.compiler()
+    if compiler is None:
+        raise no_compiler(name)
+    try:
+        return _compile(traced, tensors, compiler, key)
+    except Exception as error:
+        raise compiler_failed(name, error, backend.self_test()) from error
+
+
+def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str | None) -> Compiled:
+    source: str | None = None
+    with _lock:
+        pure = purify(traced, tensors)
+        outputs, writes = pure.outputs, pure.writes
+        if key is not None:
+            source = native.library_source(backend.lower(pure.graph, pure.fakes))
+        if source is None or key is None:
+            pure = purify(traced, tensors)
+            return Compiled(backend.compile_artifact(pure.graph, pure.fakes), outputs, writes, None, False)
+        command = backend.compile_command(compiler)
+    folder = cache.scratch()
+    text, library = folder / f"{key}.cpp", folder / f"{key}.so"
+    text.write_text(source)
+    native.build(command, text, library)
+    text.unlink()
+    if folder == cache.directory():
+        cache.store(key, folder, {"outputs": outputs, "writes": writes})
+    return Compiled(backend.load(str(library), 1), outputs, writes, library, False)
+
+
+def _key(traced: Traced, tensors: Sequence[Tensor]) -> str | None:
+    text = fingerprint(traced.graph)
+    if " at 0x" in text:  # an object without a value of its own: nothing another process could compare
+        return None
+    inputs = [(tuple(t.shape), t.stride(), str(t.dtype)) for t in tensors]
+    return cache.digest(text, repr(inputs), str(torch.get_num_threads()), _machine())
+
+
+@functools.cache
+def _machine() -> str:
+    """What a library depends on beside its graph: torch, Python, this file's partner, the processor."""
+    info = Path("/proc/cpuinfo")
+    flags = [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
+    processor = flags[0] if flags else platform.processor()
+    own = Path(native.__file__).read_text() + Path(backend.__file__).read_text()
+    return cache.digest(torch.__version__, str(torch.version.git_version), sys.version, processor, own)
+
+
+def fingerprint(graph: GraphModule) -> str:
+    """Return a text that is equal for equal graphs, in this process and in others."""
+    names: dict[Node, str] = {}
+    lines = []
+    for node in graph.graph.nodes:
+        names[node] = f"%{len(names)}"
+        target: Any = node.target
+        inner = getattr(graph, target, None) if node.op == "get_attr" else None
+        if isinstance(inner, GraphModule):
+            target = fingerprint(inner)
+        elif node.op == "placeholder":
+            target = ""
+        shown = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: _Name(names[n]))
+        lines.append(f"{names[node]}={node.op} {target} {shown!r}")
+    return "\n".join(lines)
+
+
+class _Name(str):
+    """A node's name inside a printed argument list."""
+
+    __slots__ = ()
+    __repr__: Callable[[Any], str] = str.__str__  # type: ignore[assignment]

@@ -1,0 +1,55 @@
+"""A staged function as a ``torch.export`` program, which loads and runs without this package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from brancher.staging.graph import record
+from brancher.staging.structure import flatten
+
+
+class _Program(torch.nn.Module):
+    """A recorded graph with its captured tensors as buffers."""
+
+    def __init__(self, graph: torch.fx.GraphModule, captured: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.graph_module = graph
+        self.count = len(captured)
+        for position, tensor in enumerate(captured):
+            self.register_buffer(f"captured_{position}", tensor.detach().clone())
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        captured = [getattr(self, f"captured_{i}") for i in range(self.count)]
+        return tuple(self.graph_module(*tensors, *captured))
+
+
+def export(function: Callable[..., Any], args: tuple[Any, ...], path: str | os.PathLike[str]) -> Path:
+    """Write a function of tensors as a program for ``torch.export.load``.
+
+    The program takes the tensors of ``args`` in order, flat, and gives the tensors of the result, flat; values of
+    non-tensors and the tensors read from elsewhere are part of it. It needs torch alone.
+
+    Args:
+        function: as for `stage`.
+        args: example arguments, which fix shapes and dtypes.
+        path: the file, by custom ``.pt2``.
+
+    Returns:
+        The path written.
+
+    Raises:
+        StagingError: the function does not trace.
+    """
+    traced = record(function, args, getattr(function, "__qualname__", type(function).__name__))
+    tensors = tuple(tensor.detach() for tensor in flatten(args)[0])
+    program = torch.export.export(_Program(traced.graph, traced.captured), tensors)
+    target = Path(path)
+    part = target.with_name(f".{target.name}.{os.getpid()}.pt2")
+    torch.export.save(program, part)
+    os.replace(part, target)
+    return target

@@ -1,0 +1,198 @@
+"""From a function of tensors to a pure graph: captured tensors become inputs, mutations become outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from brancher.staging import backend
+from brancher.staging.reasons import StagingError, explain
+from brancher.staging.structure import Structure, compile_build, constants_of, flatten
+
+Tensor = torch.Tensor
+_aten = torch.ops.aten
+
+
+@dataclass(slots=True)
+class Traced:
+    """A recorded function.
+
+    Attributes:
+        graph: inputs are the tensors of the arguments, then ``captured``; outputs the tensors of the result.
+        captured: tensors that the function read from elsewhere (closures, module parameters), by reference.
+        structure: containers of the result.
+        constants: non-tensors of the result, in order.
+        samples: shape and dtype of the tensors of the result.
+    """
+
+    graph: GraphModule
+    captured: list[Tensor]
+    structure: Structure
+    constants: list[Any]
+    samples: list[tuple[torch.Size, torch.dtype]]
+
+
+@dataclass(slots=True)
+class Pure:
+    """A graph without side effects, ready to be compiled.
+
+    Attributes:
+        writes: ``(output, input)`` positions: after a call this output is to be copied into that input.
+    """
+
+    graph: GraphModule
+    fakes: list[Tensor]
+    outputs: int
+    writes: list[tuple[int, int]]
+
+
+def record(function: Callable[..., Any], args: tuple[Any, ...], name: str) -> Traced:
+    """Record what a function does with the tensors of its arguments.
+
+    Raises:
+        StagingError: the function needs a tensor's value, sets the seed, or does not trace for another reason.
+    """
+    tensors, structure = flatten(args)
+    rebuild = compile_build(structure, constants_of(args))
+    result: list[tuple[Structure, list[Any], list[tuple[torch.Size, torch.dtype]]]] = []
+
+    def flat(*inputs: Tensor) -> list[Tensor]:
+        value = function(*rebuild(inputs))
+        outputs, shape = flatten(value, "result")
+        result.append((shape, constants_of(value), [(t.shape, t.dtype) for t in outputs]))
+        return [output.detach() for output in outputs]
+
+    seed = torch.get_rng_state()
+    try:
+        graph = backend.trace(flat, tensors)
+    except StagingError:
+        raise
+    except Exception as error:
+        raise explain(error, name) from error
+    finally:
+        reseeded = not torch.equal(seed, torch.get_rng_state())
+        if reseeded:
+            torch.set_rng_state(seed)
+    if reseeded:
+        raise StagingError(
+            f"staged function '{name}': expected random draws only, got a call that sets the seed; "
+            "call torch.manual_seed before the staged function.",
+            reason="seed",
+        )
+    captured = _lift(graph, name)
+    return Traced(graph, captured, *result[-1])
+
+
+def _lift(graph: GraphModule, name: str) -> list[Tensor]:
+    """Turn numbers made while tracing into literals, and every other tensor in the graph into an input."""
+    captured: list[Tensor] = []
+    places: dict[int, Node] = {}
+    last = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    for node in list(graph.graph.nodes):
+        if node.op != "get_attr":
+            continue
+        value = getattr(graph, str(node.target))
+        if isinstance(value, GraphModule):
+            _refuse_inner(value, name)
+            continue
+        if not isinstance(value, Tensor):
+            continue
+        if value.dim() == 0 and all(user.target is _aten.lift_fresh_copy.default for user in node.users):
+            _inline(graph, node, value)
+        else:
+            place = places.get(id(value))
+            if place is None:
+                with graph.graph.inserting_after(last[-1]) if last else graph.graph.inserting_before():
+                    place = graph.graph.placeholder(f"captured_{len(captured)}")
+                last.append(place)
+                places[id(value)] = place
+                captured.append(value)
+            node.replace_all_uses_with(place)
+        graph.graph.erase_node(node)
+    graph.recompile()
+    return captured
+
+
+def _inline(graph: GraphModule, node: Node, value: Tensor) -> None:
+    options = {"dtype": value.dtype, "device": value.device, "pin_memory": False}
+    for user in list(node.users):
+        with graph.graph.inserting_before(user):
+            literal = graph.graph.call_function(_aten.full.default, ([], value.item()), options)
+        literal.meta = user.meta
+        user.replace_all_uses_with(literal)
+        graph.graph.erase_node(user)
+
+
+def _refuse_inner(inner: GraphModule, name: str) -> None:
+    if any(node.op == "get_attr" for node in inner.graph.nodes):
+        raise StagingError(
+            f"staged function '{name}': expected control flow whose branches get their tensors as operands, "
+            "got a branch that reads one from outside; pass it as an operand.",
+            reason="trace",
+        )
+
+
+def purify(traced: Traced, tensors: Sequence[Tensor]) -> Pure:
+    """Remove mutations and aliases: new values of mutated inputs become outputs, shared memory is cloned."""
+    graph, fakes = backend.functional(traced.graph, tensors)
+    _lift_literals(graph)
+    nodes = graph.graph
+    inputs = [node for node in nodes.nodes if node.op == "placeholder"]
+    output = next(node for node in nodes.nodes if node.op == "output")
+    results: list[Node] = list(output.args[0])  # type: ignore[arg-type]
+    writes: list[tuple[int, int]] = []
+    fresh: dict[Node, Node] = {}
+    for node in [n for n in nodes.nodes if n.target is _aten.copy_.default and n.args[0] in inputs]:
+        target, value = node.args[0], node.args[1]
+        node.replace_all_uses_with(value)
+        nodes.erase_node(node)
+        fresh[target] = value
+    count = len(results)
+    for target, value in fresh.items():
+        writes.append((len(results), inputs.index(target)))
+        results.append(value)
+    draws = [n for n in nodes.nodes if not n.users and _draws(n)]
+    owned = _own(graph, results, output)
+    output.args = ([*owned, *draws],)
+    output.meta["user_visible_output_idxs"] = list(range(len(owned)))
+    nodes.eliminate_dead_code()
+    graph.recompile()
+    return Pure(graph, fakes, count, writes)
+
+
+def _lift_literals(graph: GraphModule) -> None:
+    for node in list(graph.graph.nodes):
+        if node.op == "get_attr" and isinstance(value := getattr(graph, str(node.target)), Tensor):
+            _inline(graph, node, value)
+            graph.graph.erase_node(node)
+
+
+def _draws(node: Node) -> bool:
+    """Whether a node takes numbers from the generator: it must stay, or later draws would move."""
+    tags = getattr(node.target, "tags", ())
+    return torch.Tag.nondeterministic_seeded in tags
+
+
+def _own(graph: GraphModule, results: list[Node], output: Node) -> list[Node]:
+    """Clone every result that shares memory with an input or with an earlier result."""
+    taken = {_memory(node) for node in graph.graph.nodes if node.op == "placeholder"}
+    owned = []
+    for node in results:
+        memory = _memory(node)
+        if memory in taken:
+            with graph.graph.inserting_before(output):
+                clone = graph.graph.call_function(_aten.clone.default, (node,))
+            clone.meta["val"] = node.meta["val"].clone()
+            node = clone
+        taken.add(memory)
+        owned.append(node)
+    return owned
+
+
+def _memory(node: Node) -> int:
+    storage: int = node.meta["val"].untyped_storage()._cdata
+    return storage

@@ -1,0 +1,165 @@
+"""One shared library per compiled graph, called through torch's ahead-of-time runner, with a loop around the step.
+
+Inductor's C++ wrapper gives one function, ``inductor_entry_impl(inputs, outputs)``. Around it goes a small C
+interface, the one that ``AOTIModelContainerRunnerCpu`` loads, so that a call crosses from Python once and a library
+from an earlier process loads in a millisecond, with no compiler imported. A library answers in two modes, told apart
+by the runner's ``num_models``: 1 is one step, 2 is a loop of steps whose outputs feed the next step's inputs.
+
+The loop lies here, in C++, not in the graph: a ``while_loop`` in the graph clones every carried tensor at every
+iteration and has to be compiled beside the single step; this one shares the step's code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+_SOURCE = re.compile(r'cpp_wrapper_src = \(\nr"""(.*?)"""\n\)', re.DOTALL)
+_OUTPUTS = re.compile(r"\bnum_outputs=(\d+)")
+# A graph that calls back into Python, or carries tensors beside its inputs, can not stand alone.
+_NOT_ALONE = ("custom_op_wrapper", "PyObject_Call", "_frozen_param", "constants_")
+_RELEASE = "py::gil_scoped_release_simple release;"  # once a call, not once a step
+
+# The control tensor: [steps, stop output or -1, carried pairs, rows, (output, input) ..., (output, bytes) ...];
+# its first entry is set to the number of steps done.
+_INTERFACE = r"""
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <string>
+#include <vector>
+
+namespace brancher {
+constexpr size_t kOutputs = @OUTPUTS@;
+thread_local std::string last_error;
+
+inline void* data(AtenTensorHandle handle) {
+  void* pointer = nullptr;
+  AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_get_data_ptr(handle, &pointer));
+  return pointer;
+}
+
+inline void loop(AtenTensorHandle* given, size_t count, AtenTensorHandle* out) {
+  RAIIAtenTensorHandle control(given[0]);
+  int64_t* code = static_cast<int64_t*>(data(control));
+  const int64_t steps = code[0], stop = code[1], pairs = code[2], rows = code[3];
+  const int64_t* carried = code + 4;
+  const int64_t* written = carried + 2 * pairs;
+  std::vector<RAIIAtenTensorHandle> tables;
+  std::vector<char*> cursor;
+  for (int64_t r = 0; r < rows; ++r) {
+    tables.emplace_back(given[1 + r]);
+    cursor.push_back(static_cast<char*>(data(tables.back())));
+  }
+  const size_t inputs = count - 1 - rows;
+  std::vector<RAIIAtenTensorHandle> held;
+  for (size_t i = 0; i < inputs; ++i) held.emplace_back(given[1 + rows + i]);
+  std::vector<int64_t> source(inputs, -1);
+  for (int64_t p = 0; p < pairs; ++p) source[carried[2 * p + 1]] = carried[2 * p];
+  std::vector<AtenTensorHandle> in(inputs);
+  code[0] = 0;
+  for (int64_t k = 0; k < steps; ++k) {
+    for (size_t i = 0; i < inputs; ++i) {
+      if (k > 0 && source[i] >= 0) {
+        in[i] = out[source[i]];
+        out[source[i]] = nullptr;
+      } else {
+        AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(held[i].get(), &in[i]));
+      }
+    }
+    for (size_t o = 0; o < kOutputs; ++o) {
+      if (k > 0 && out[o] != nullptr) aoti_torch_delete_tensor_object(out[o]);
+      out[o] = nullptr;
+    }
+    inductor_entry_impl(in.data(), out);
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t bytes = written[2 * r + 1];
+      std::memcpy(cursor[r], data(out[written[2 * r]]), bytes);
+      cursor[r] += bytes;
+    }
+    code[0] = k + 1;
+    if (stop >= 0 && *static_cast<bool*>(data(out[stop]))) break;
+  }
+}
+}  // namespace brancher
+
+extern "C" {
+int32_t AOTInductorModelContainerCreateWithDevice(void** handle, size_t models, const char*, const char*) {
+  *handle = reinterpret_cast<void*>(models);
+  return 0;
+}
+int32_t AOTInductorModelContainerDelete(void*) { return 0; }
+int32_t AOTInductorModelContainerGetNumOutputs(void*, size_t* count) { *count = brancher::kOutputs; return 0; }
+int32_t AOTInductorModelContainerGetNumConstants(void*, size_t* count) { *count = 0; return 0; }
+int32_t AOTInductorGetLastError(const char** text) { *text = brancher::last_error.c_str(); return 0; }
+int32_t AOTInductorModelContainerRun(
+    void* mode, AtenTensorHandle* in, size_t count, AtenTensorHandle* out, size_t, void*, void*) {
+  try {
+    py::gil_scoped_release_simple release;
+    if (reinterpret_cast<size_t>(mode) == 2) brancher::loop(in, count, out); else inductor_entry_impl(in, out);
+    return 0;
+  } catch (const std::exception& error) {
+    brancher::last_error = error.what();
+  } catch (...) {
+    brancher::last_error = "unknown error";
+  }
+  return 1;
+}
+@UNUSED@
+}
+"""
+
+# What the runner looks up but never calls for a graph without constants.
+_UNUSED = (
+    "ModelContainerGetConstantName", "ModelContainerGetConstantOriginalFQN", "ModelContainerGetConstantDtype",
+    "ModelContainerGetConstantType", "ModelContainerGetConstantDataSize", "ModelContainerGetConstantFromFolded",
+    "ModelContainerExtractConstantsMap", "ModelContainerUpdateConstantBuffer",
+    "ModelContainerUpdateConstantBufferFromCpu", "ModelContainerUpdateUserManagedConstantBuffer",
+    "ModelContainerUpdateInactiveConstantBuffer", "ModelContainerRunConstantFolding",
+    "ModelContainerSwapConstantBuffer", "ModelContainerFreeInactiveConstantBuffer",
+    "ModelContainerGetConstantsBlobSize", "ModelContainerGetCallSpec", "ModelUpdateConstantsFromBlob",
+    "ModelContainerRunSingleThreaded",
+)  # fmt: skip
+
+
+def compiler() -> str | None:
+    """Return the C++ compiler of this machine (``$CXX``, else g++, clang++ or c++), or None."""
+    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
+        if name and shutil.which(name):
+            return name
+    return None
+
+
+def library_source(wrapper: str) -> str | None:
+    """Return the C++ text of a library for Inductor's C++ wrapper module, or None where it can not stand alone."""
+    found, outputs = _SOURCE.search(wrapper), _OUTPUTS.search(wrapper)
+    if found is None or outputs is None:
+        return None
+    text = found.group(1)
+    if "inductor_entry_impl(" not in text or any(sign in text for sign in _NOT_ALONE):
+        return None
+    unused = "\n".join(f"int32_t AOTInductor{name}() {{ return 1; }}" for name in _UNUSED)
+    interface = _INTERFACE.replace("@OUTPUTS@", outputs.group(1)).replace("@UNUSED@", unused)
+    return text.replace(_RELEASE, "", 1) + interface
+
+
+def control(steps: int, stop: int, carried: Sequence[tuple[int, int]], rows: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the numbers of a loop's control tensor (see ``_INTERFACE``)."""
+    pairs = [number for pair in (*carried, *rows) for number in pair]
+    return [steps, stop, len(carried), len(rows), *pairs]
+
+
+def build(command: Sequence[str], source: Path, target: Path) -> None:
+    """Run the compiler.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; ``stderr`` holds what it said.
+    """
+    part = target.with_suffix(f".{os.getpid()}.tmp")
+    subprocess.run([command[0], str(source), *command[1:], "-o", str(part)], check=True, capture_output=True, text=True)
+    os.replace(part, target)

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from brancher.params.files import load_state, load_tensors, save_state, save_tensors
+from brancher.params.flatten import flatten_state, unflatten_state
 from brancher.params.state import LoadReport
 from brancher.params.store import ParamStore, clear_param_store, current_store, get_param_store
 
-__all__ = ["LoadReport", "ParamStore", "clear_param_store", "current_store", "get_param_store"]
+__all__ = [
+    "LoadReport",
+    "ParamStore",
+    "clear_param_store",
+    "current_store",
+    "flatten_state",
+    "get_param_store",
+    "load_state",
+    "load_tensors",
+    "save_state",
+    "save_tensors",
+    "unflatten_state",
+]

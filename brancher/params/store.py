@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import ItemsView, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from torch.distributions import constraints
 
 from brancher.errors import BrancherWarning, ParamError, ParamTypeError, UnknownParamError, nearest
 from brancher.params import entry as entries
-from brancher.params import redeclare
+from brancher.params import redeclare, store_file
 from brancher.params import state as states
 from brancher.params.contents import Contents, check_shape, swapped, write, write_held
 from brancher.params.entry import Entry, Init
@@ -314,6 +315,44 @@ class ParamStore(ParamMapping):
             inside.update(self.get_state())
         finally:
             self._contents = outside
+
+    def pack(self) -> dict[str, Any]:
+        """Return copies of the whole content as tensors and JSON, fit for a checkpoint."""
+        return store_file.pack(self._contents)
+
+    def unpack(self, packed: dict[str, Any], map_location: Any = None) -> states.LoadReport:
+        """Replace the whole content by what :meth:`pack` returned; on an error nothing changes."""
+        return store_file.unpack(self._contents, packed, map_location)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters, constraints and buffers to a file, without pickle.
+
+        A file that is there is replaced once the new one is whole.
+
+        Raises:
+            MissingFileError: the directory does not exist.
+        """
+        store_file.save(self._contents, path)
+
+    def load(self, path: str | os.PathLike[str], map_location: Any = None) -> states.LoadReport:
+        """Replace the whole content by that of a file; on an error nothing changes.
+
+        Values of modules are written into the modules, now or when those are registered. Warns
+        when parameters were declared and the names differ.
+
+        Args:
+            path: what ``save`` wrote.
+            map_location: device of the new tensors; None for that of the parameter they replace.
+
+        Returns:
+            Names that were missing from the file, and names that were not declared before.
+
+        Raises:
+            FileFormatError: the file is damaged or of another kind.
+            MissingFileError: there is no such file.
+            ParamError: a module's parameter has another shape.
+        """
+        return store_file.load(self._contents, path, map_location)
 
     def __enter__(self) -> ParamStore:
         push(OPEN_STORES, self)

@@ -23,7 +23,7 @@ _KEYS = {"params", "modules", "optim", "loss", "steps", "history", "rng"}
 def save(svi: SVI, path: str | os.PathLike[str]) -> None:
     """Write parameters, modules, optimizer, loss, counters and random state to one file."""
     state = {
-        "params": current_store().get_state(),
+        "params": current_store().pack(),
         "modules": {role: _tensors(fn) for role, fn in _modules(svi).items()},
         "optim": svi.optim.state_dict(),
         "loss": svi.loss.state_dict() if isinstance(svi.loss, ELBO) else {},
@@ -45,7 +45,7 @@ def load(svi: SVI, path: str | os.PathLike[str]) -> None:
         raise FileFormatError(f"file '{os.fspath(path)}': expected a checkpoint of SVI, got another content")
     for role, module in _modules(svi).items():
         _check_fits(path, role, module, state["modules"].get(role, {}))
-    current_store().set_state(state["params"])
+    current_store().unpack(state["params"])
     for role, module in _modules(svi).items():
         _write(module, state["modules"].get(role, {}))
     svi.optim.load_state_dict(state["optim"], expected=[])

@@ -8,9 +8,11 @@ from torch.distributions import ExponentialFamily
 
 from brancher.distributions import constraints, transforms
 from brancher.distributions.algebra import ExpandedDistribution, Independent, MaskedDistribution
+from brancher.distributions.asymmetric_laplace import AsymmetricLaplace, SoftAsymmetricLaplace
 from brancher.distributions.base import Distribution
 from brancher.distributions.bernoulli import Bernoulli, ContinuousBernoulli
 from brancher.distributions.beta import Beta, Dirichlet, Kumaraswamy
+from brancher.distributions.beta_binomial import BetaBinomial
 from brancher.distributions.categorical import (
     Categorical,
     Multinomial,
@@ -20,24 +22,44 @@ from brancher.distributions.categorical import (
 from brancher.distributions.cauchy import Cauchy, HalfCauchy
 from brancher.distributions.constraint_registry import biject_to, transform_to
 from brancher.distributions.counts import Binomial, Geometric, NegativeBinomial, Poisson
+from brancher.distributions.delta import Delta
+from brancher.distributions.dirichlet_multinomial import DirichletMultinomial
+from brancher.distributions.discrete_uniform import DiscreteUniform
+from brancher.distributions.empirical import Empirical
+from brancher.distributions.extended import ExtendedBetaBinomial, ExtendedBinomial
 from brancher.distributions.extreme import Gumbel, Weibull
+from brancher.distributions.folded import FoldedDistribution
 from brancher.distributions.gamma import Chi2, Exponential, Gamma
+from brancher.distributions.gamma_poisson import GammaPoisson
+from brancher.distributions.improper_uniform import ImproperUniform
+from brancher.distributions.inverse_gamma import InverseGamma
 from brancher.distributions.kl import kl_divergence, register_kl
 from brancher.distributions.laplace import Laplace
 from brancher.distributions.lkj import LKJ, LKJCholesky
+from brancher.distributions.logistic import Logistic, SkewLogistic
+from brancher.distributions.logit_normal import LogitNormal
+from brancher.distributions.masked_mixture import MaskedMixture
 from brancher.distributions.mixture import MixtureSameFamily
 from brancher.distributions.multivariate import (
     LogisticNormal,
     LowRankMultivariateNormal,
     MultivariateNormal,
 )
+from brancher.distributions.multivariate_student_t import MultivariateStudentT
 from brancher.distributions.normal import HalfNormal, LogNormal, Normal
+from brancher.distributions.ordered_logistic import OrderedLogistic
 from brancher.distributions.pareto import GeneralizedPareto, Pareto
+from brancher.distributions.projected_normal import ProjectedNormal
 from brancher.distributions.relaxed import (
     ExpRelaxedCategorical,
     LogitRelaxedBernoulli,
     RelaxedBernoulli,
     RelaxedOneHotCategorical,
+)
+from brancher.distributions.soft_laplace import SoftLaplace
+from brancher.distributions.straight_through import (
+    RelaxedBernoulliStraightThrough,
+    RelaxedOneHotCategoricalStraightThrough,
 )
 from brancher.distributions.student_t import FisherSnedecor, StudentT
 from brancher.distributions.transformed import TransformedDistribution
@@ -63,18 +85,28 @@ from brancher.distributions.transforms import (
     Transform,
     identity_transform,
 )
+from brancher.distributions.truncated import TruncatedDistribution
+from brancher.distributions.truncated_normal import TruncatedNormal
 from brancher.distributions.uniform import Uniform
+from brancher.distributions.unit import Unit
 from brancher.distributions.validation import enable_validation, is_validating, validation_enabled
 from brancher.distributions.von_mises import VonMises
 from brancher.distributions.wishart import Wishart
+from brancher.distributions.zero_inflated import (
+    ZeroInflatedDistribution,
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
+)
 
 TorchDistribution = Distribution  # the name that Pyro programs use
 
 __all__ = [
     "AbsTransform",
     "AffineTransform",
+    "AsymmetricLaplace",
     "Bernoulli",
     "Beta",
+    "BetaBinomial",
     "Binomial",
     "CatTransform",
     "Categorical",
@@ -84,47 +116,68 @@ __all__ = [
     "ContinuousBernoulli",
     "CorrCholeskyTransform",
     "CumulativeDistributionTransform",
+    "Delta",
     "Dirichlet",
+    "DirichletMultinomial",
+    "DiscreteUniform",
     "Distribution",
+    "Empirical",
     "ExpRelaxedCategorical",
     "ExpTransform",
     "ExpandedDistribution",
     "Exponential",
     "ExponentialFamily",
+    "ExtendedBetaBinomial",
+    "ExtendedBinomial",
     "FisherSnedecor",
+    "FoldedDistribution",
     "Gamma",
+    "GammaPoisson",
     "GeneralizedPareto",
     "Geometric",
     "Gumbel",
     "HalfCauchy",
     "HalfNormal",
+    "ImproperUniform",
     "Independent",
     "IndependentTransform",
+    "InverseGamma",
     "Kumaraswamy",
     "LKJ",
     "LKJCholesky",
     "Laplace",
     "LogNormal",
+    "Logistic",
     "LogisticNormal",
+    "LogitNormal",
     "LogitRelaxedBernoulli",
     "LowRankMultivariateNormal",
     "LowerCholeskyTransform",
     "MaskedDistribution",
+    "MaskedMixture",
     "MixtureSameFamily",
     "Multinomial",
     "MultivariateNormal",
+    "MultivariateStudentT",
     "NegativeBinomial",
     "Normal",
     "OneHotCategorical",
     "OneHotCategoricalStraightThrough",
+    "OrderedLogistic",
     "Pareto",
     "Poisson",
     "PositiveDefiniteTransform",
     "PowerTransform",
+    "ProjectedNormal",
     "RelaxedBernoulli",
+    "RelaxedBernoulliStraightThrough",
     "RelaxedOneHotCategorical",
+    "RelaxedOneHotCategoricalStraightThrough",
     "ReshapeTransform",
     "SigmoidTransform",
+    "SkewLogistic",
+    "SoftAsymmetricLaplace",
+    "SoftLaplace",
     "SoftmaxTransform",
     "SoftplusTransform",
     "StackTransform",
@@ -134,10 +187,16 @@ __all__ = [
     "TorchDistribution",
     "Transform",
     "TransformedDistribution",
+    "TruncatedDistribution",
+    "TruncatedNormal",
     "Uniform",
+    "Unit",
     "VonMises",
     "Weibull",
     "Wishart",
+    "ZeroInflatedDistribution",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
     "biject_to",
     "constraints",
     "enable_validation",

@@ -9,6 +9,7 @@ from torch.distributions import constraints
 
 from brancher.distributions.elementwise import Elementwise
 from brancher.distributions.normal_tail import mills
+from brancher.distributions.parameters import Number
 from brancher.distributions.shapes import Size
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -40,9 +41,9 @@ class AsymmetricLaplace(Elementwise):
 
     def __init__(
         self,
-        loc: torch.Tensor | float,
-        scale: torch.Tensor | float,
-        asymmetry: torch.Tensor | float,
+        loc: Number,
+        scale: Number,
+        asymmetry: Number,
         *,
         validate_args: bool | None = None,
     ) -> None:
@@ -88,7 +89,7 @@ class AsymmetricLaplace(Elementwise):
     def rsample(self, sample_shape: Size = ()) -> torch.Tensor:
         """Draw differentiably: the difference of two exponentials."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        left, right = self.scale.new_empty((2, *shape)).exponential_()
+        left, right = self.scale.new_empty((2, *shape)).exponential_().unbind()
         return self.loc + self.right_scale * right - self.left_scale * left
 
     @property
@@ -139,10 +140,10 @@ class SoftAsymmetricLaplace(Elementwise):
 
     def __init__(
         self,
-        loc: torch.Tensor | float,
-        scale: torch.Tensor | float,
-        asymmetry: torch.Tensor | float = 1.0,
-        softness: torch.Tensor | float = 1.0,
+        loc: Number,
+        scale: Number,
+        asymmetry: Number = 1.0,
+        softness: Number = 1.0,
         *,
         validate_args: bool | None = None,
     ) -> None:
@@ -169,13 +170,13 @@ class SoftAsymmetricLaplace(Elementwise):
             self._validate_sample(value)
         left, right, soft = self.left_scale, self.right_scale, self.soft_scale
         z = (value - self.loc) / soft
-        halves = torch.logaddexp(_log_exponential_part(z, soft / right), _log_exponential_part(-z, soft / left))
-        return halves - (left + right).log()
+        on_right, on_left = _log_exponential_part(z, soft / right), _log_exponential_part(-z, soft / left)
+        return torch.logaddexp(on_right, on_left) - (left + right).log()
 
     def rsample(self, sample_shape: Size = ()) -> torch.Tensor:
         """Draw differentiably: two exponentials and a normal."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        left, right = self.scale.new_empty((2, *shape)).exponential_()
+        left, right = self.scale.new_empty((2, *shape)).exponential_().unbind()
         noise = torch.randn(shape, dtype=self.scale.dtype, device=self.scale.device)
         return self.loc + self.right_scale * right - self.left_scale * left + self.soft_scale * noise
 

@@ -9,6 +9,7 @@ from torch.distributions import constraints
 
 from brancher.distributions.dirichlet_multinomial import log_polya
 from brancher.distributions.elementwise import Elementwise
+from brancher.distributions.parameters import Number
 from brancher.distributions.shapes import Size
 from brancher.errors import DistributionError
 
@@ -38,8 +39,8 @@ class BetaBinomial(Elementwise):
 
     def __init__(
         self,
-        concentration1: torch.Tensor | float,
-        concentration0: torch.Tensor | float,
+        concentration1: Number,
+        concentration0: Number,
         total_count: torch.Tensor | int = 1,
         validate_args: bool | None = None,
     ) -> None:
@@ -63,7 +64,7 @@ class BetaBinomial(Elementwise):
         with torch.no_grad():
             concentration = torch.stack([self.concentration1, self.concentration0], -1)
             probs = torch._sample_dirichlet(concentration.expand((*shape, 2)))[..., 0]
-            return torch.binomial(self.total_count.expand(shape), probs)
+            return torch.binomial(self.total_count.clamp(min=0).expand(shape), probs)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-mass in nats, shape sample_shape + B."""
@@ -71,8 +72,8 @@ class BetaBinomial(Elementwise):
             self._validate_sample(value)
         k = value.to(self.concentration1.dtype)
         is_inside = (k >= 0) & (k <= self.total_count)
-        k = torch.where(is_inside, k, 0.0)
-        counts = torch.stack([k, self.total_count - k], -1)
+        k, n = torch.where(is_inside, k, 0.0), torch.where(is_inside, self.total_count, 0.0)
+        counts = torch.stack([k, n - k], -1)
         concentration = torch.stack([self.concentration1, self.concentration0], -1)
         return torch.where(is_inside, log_polya(counts, concentration), -torch.inf)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Number
+from numbers import Real
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ class Delta(Distribution):
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> Delta:
         """Return a copy with the batch dimensions expanded to ``batch_shape``."""
-        new: Delta = self._get_checked_instance(Delta, _instance)
+        new: Delta = self.__new__(type(self)) if _instance is None else _instance
         shape = torch.Size(batch_shape)
         new.v = self.v.expand(shape + self.event_shape)
         new.log_density = self.log_density.expand(shape)
@@ -121,9 +121,9 @@ def _density_like(v: torch.Tensor, log_density: Any, batch_shape: torch.Size) ->
                 f"got {tuple(log_density.shape)}; v has shape {tuple(v.shape)}, check event_dim"
             )
         return log_density
-    if isinstance(log_density, Number):
+    if isinstance(log_density, (int, float, Real)):
         dtype = v.dtype if v.dtype.is_floating_point else torch.get_default_dtype()
-        return torch.full(batch_shape, log_density, dtype=dtype, device=v.device)  # type: ignore[arg-type]
+        return torch.full(batch_shape, float(log_density), dtype=dtype, device=v.device)
     raise DistributionTypeError(
         f"Delta: expected parameter 'log_density' as a tensor or a number, "
         f"got {type(log_density).__name__}"

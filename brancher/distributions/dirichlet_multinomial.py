@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.distributions import constraints
@@ -12,9 +12,6 @@ from brancher.distributions.parameters import expand_parameters, to_tensors
 from brancher.distributions.shapes import Size, broadcast
 from brancher.distributions.special import deviance, stirling_remainder
 from brancher.errors import DistributionError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class DirichletMultinomial(Distribution):
@@ -58,9 +55,7 @@ class DirichletMultinomial(Distribution):
         self.total_count = total.to(concentration.dtype).expand(batch_shape)
         super().__init__(batch_shape, event_shape, validate_args)
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> Self:
-        """Return a copy with the batch dimensions expanded to ``batch_shape``."""
-        return expand_parameters(self, batch_shape, _instance)
+    expand = expand_parameters
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> Any:

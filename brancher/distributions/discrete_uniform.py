@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.distributions import constraints
@@ -11,9 +11,6 @@ from brancher.distributions.base import Distribution
 from brancher.distributions.parameters import expand_parameters
 from brancher.distributions.shapes import Size, broadcast
 from brancher.errors import DistributionError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class DiscreteUniform(Distribution):
@@ -56,9 +53,7 @@ class DiscreteUniform(Distribution):
     def _is_range(self) -> torch.Tensor:
         return (self.low <= self.high) & (self.low % 1 == 0) & (self.high % 1 == 0)
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> Self:
-        """Return a copy with the batch dimensions expanded to ``batch_shape``."""
-        return expand_parameters(self, batch_shape, _instance)
+    expand = expand_parameters
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> Any:

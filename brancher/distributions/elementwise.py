@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
+from torch.distributions import Distribution as TorchDistribution
 
 from brancher.distributions.base import Distribution
-from brancher.distributions.parameters import expand_parameters, promote
+from brancher.distributions.parameters import Number, expand_parameters, promote
 from brancher.distributions.shapes import Size
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class Elementwise(Distribution):
@@ -21,14 +17,12 @@ class Elementwise(Distribution):
     name; they are kept as attributes of shape B.
     """
 
-    def __init__(self, validate_args: bool | None = None, **parameters: torch.Tensor | float) -> None:
+    def __init__(self, validate_args: bool | None = None, **parameters: Number) -> None:
         tensors = promote(self, **parameters)
         self.__dict__.update(zip(parameters, tensors, strict=True))
         super().__init__(tensors[0].shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> Self:
-        """Return a copy with the batch dimensions expanded to ``batch_shape``."""
-        return expand_parameters(self, batch_shape, _instance)
+    expand = expand_parameters
 
     def _uniform(self, sample_shape: Size) -> torch.Tensor:
         """Draw uniform numbers, never 0 or 1, in the parameters' dtype and device."""
@@ -43,3 +37,18 @@ def open_uniform(shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
     """
     u = torch.rand(shape, dtype=like.dtype, device=like.device)
     return u.clamp(min=torch.finfo(like.dtype).eps / 4)
+
+
+def example_of(distribution: TorchDistribution) -> torch.Tensor:
+    """Return a floating tensor with the dtype and device of a law's parameters.
+
+    Example:
+        >>> example_of(torch.distributions.Normal(torch.zeros(2), 1.0)).shape
+        torch.Size([2])
+    """
+    base = getattr(distribution, "base_dist", None)
+    for name in distribution.arg_constraints:
+        value = getattr(distribution, name, None)
+        if isinstance(value, torch.Tensor) and value.dtype.is_floating_point:
+            return value
+    return torch.zeros(()) if base is None else example_of(base)

@@ -6,6 +6,7 @@ import torch
 from torch.distributions import constraints
 
 from brancher.distributions.elementwise import Elementwise
+from brancher.distributions.parameters import Number
 from brancher.distributions.shapes import Size
 from brancher.distributions.special import deviance, stirling_remainder
 
@@ -29,8 +30,8 @@ class GammaPoisson(Elementwise):
 
     def __init__(
         self,
-        concentration: torch.Tensor | float,
-        rate: torch.Tensor | float,
+        concentration: Number,
+        rate: Number,
         validate_args: bool | None = None,
     ) -> None:
         super().__init__(validate_args, concentration=concentration, rate=rate)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.distributions import constraints
 
+from brancher.distributions import constraints
 from brancher.distributions.base import Distribution
+from brancher.distributions.parameters import expand_parameters
 from brancher.distributions.shapes import Size
 
 
@@ -45,13 +46,7 @@ class ImproperUniform(Distribution):
         """The support given at construction, over the whole event."""
         return self._support
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> ImproperUniform:
-        """Return a copy with the batch dimensions expanded to ``batch_shape``."""
-        new: ImproperUniform = self._get_checked_instance(ImproperUniform, _instance)
-        new._support = self._support
-        Distribution.__init__(new, torch.Size(batch_shape), self.event_shape)
-        self._copy_switch(new)
-        return new
+    expand = expand_parameters
 
     def sample(self, sample_shape: Size = ()) -> torch.Tensor:
         """Refuse: a flat density on an unbounded support has no draws."""

@@ -9,6 +9,7 @@ from torch.distributions import constraints
 from torch.nn.functional import softplus
 
 from brancher.distributions.elementwise import Elementwise
+from brancher.distributions.parameters import Number
 from brancher.distributions.shapes import Size
 from brancher.distributions.special import log1mexp
 
@@ -35,8 +36,8 @@ class Logistic(Elementwise):
 
     def __init__(
         self,
-        loc: torch.Tensor | float,
-        scale: torch.Tensor | float,
+        loc: Number,
+        scale: Number,
         *,
         validate_args: bool | None = None,
     ) -> None:
@@ -109,9 +110,9 @@ class SkewLogistic(Elementwise):
 
     def __init__(
         self,
-        loc: torch.Tensor | float,
-        scale: torch.Tensor | float,
-        asymmetry: torch.Tensor | float = 1.0,
+        loc: Number,
+        scale: Number,
+        asymmetry: Number = 1.0,
         *,
         validate_args: bool | None = None,
     ) -> None:
@@ -151,7 +152,8 @@ class SkewLogistic(Elementwise):
 
     @property
     def variance(self) -> torch.Tensor:
-        return self.scale**2 * (math.pi**2 / 6.0 + torch.polygamma(1, self.asymmetry))
+        trigamma: torch.Tensor = torch.special.zeta(2.0, self.asymmetry)
+        return self.scale**2 * (math.pi**2 / 6.0 + trigamma)
 
     def entropy(self) -> torch.Tensor:
         """Differential entropy in nats."""

@@ -8,10 +8,9 @@ import torch
 from torch.distributions import constraints
 
 from brancher.distributions.elementwise import Elementwise
+from brancher.distributions.parameters import Number
 from brancher.distributions.shapes import Size
 from brancher.distributions.special import lower_upper
-
-_CATALAN = 0.915965594177219
 
 
 class SoftLaplace(Elementwise):
@@ -34,8 +33,8 @@ class SoftLaplace(Elementwise):
 
     def __init__(
         self,
-        loc: torch.Tensor | float,
-        scale: torch.Tensor | float,
+        loc: Number,
+        scale: Number,
         *,
         validate_args: bool | None = None,
     ) -> None:
@@ -79,4 +78,4 @@ class SoftLaplace(Elementwise):
 
     def entropy(self) -> torch.Tensor:
         """Differential entropy in nats."""
-        return self.scale.log() + 4.0 * _CATALAN / math.pi + math.log(0.5 * math.pi)
+        return self.scale.log() + math.log(2.0 * math.pi)

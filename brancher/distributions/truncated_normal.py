@@ -16,6 +16,7 @@ from brancher.distributions.normal_tail import (
     mass_within,
     mills,
 )
+from brancher.distributions.parameters import Number
 from brancher.distributions.shapes import Size
 from brancher.errors import DistributionError
 
@@ -52,10 +53,10 @@ class TruncatedNormal(Elementwise):
 
     def __init__(
         self,
-        loc: torch.Tensor | float,
-        scale: torch.Tensor | float,
-        low: torch.Tensor | float = -math.inf,
-        high: torch.Tensor | float = math.inf,
+        loc: Number,
+        scale: Number,
+        low: Number = -math.inf,
+        high: Number = math.inf,
         validate_args: bool | None = None,
     ) -> None:
         super().__init__(validate_args, loc=loc, scale=scale, low=low, high=high)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.distributions import constraints
 
 from brancher.distributions.base import Distribution
+from brancher.distributions.parameters import expand_parameters
 from brancher.distributions.shapes import Size
 
 
@@ -45,14 +44,7 @@ class Unit(Distribution):
     def has_rsample(self) -> bool:  # type: ignore[override]
         return self._has_rsample
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> Unit:
-        """Return a copy with the batch dimensions expanded to ``batch_shape``."""
-        new: Unit = self._get_checked_instance(Unit, _instance)
-        new.log_factor = self.log_factor.expand(torch.Size(batch_shape))
-        new._has_rsample = self._has_rsample
-        Distribution.__init__(new, torch.Size(batch_shape), torch.Size((0,)))
-        self._copy_switch(new)
-        return new
+    expand = expand_parameters
 
     def sample(self, sample_shape: Size = ()) -> torch.Tensor:
         """Return an empty tensor of shape sample_shape + B + (0,)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +18,7 @@ from brancher.infer.elbo import ELBO, Trace_ELBO
 from brancher.infer.observer import Observer
 from brancher.infer.training import train
 from brancher.optim import as_optimizer
-from brancher.params import ParamStore, current_store
+from brancher.params import ParamStore, using
 
 if TYPE_CHECKING:
     import os
@@ -158,13 +158,12 @@ class SVI:
             checkpoint.load(self, path)
 
     def _scope(self) -> Any:
-        return nullcontext() if self.store is None else self.store
+        return using(self.store)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         """Run a step so that a failure leaves everything as it was."""
-        with self._scope():
-            store = current_store()
+        with self._scope() as store:
             mark = store.mark()
             rng = torch.get_rng_state()
             baselines = self.loss.state_dict() if isinstance(self.loss, ELBO) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from brancher.params.files import load_state, load_tensors, save_state, save_tensors
 from brancher.params.flatten import flatten_state, unflatten_state
 from brancher.params.state import LoadReport
-from brancher.params.store import ParamStore, clear_param_store, current_store, get_param_store
+from brancher.params.store import ParamStore, clear_param_store, current_store, get_param_store, using
 
 __all__ = [
     "LoadReport",
@@ -19,4 +19,5 @@ __all__ = [
     "save_state",
     "save_tensors",
     "unflatten_state",
+    "using",
 ]

@@ -384,6 +384,21 @@ def current_store() -> ParamStore:
     return stores[-1] if stores else _DEFAULT
 
 
+@contextmanager
+def using(store: ParamStore | None) -> Iterator[ParamStore]:
+    """Make a store the current one inside the block; None leaves the one that is.
+
+    Restores what was current as a whole, so that an interrupt at any moment leaves nothing open.
+    """
+    before = OPEN_STORES.get()
+    try:
+        if store is not None:
+            OPEN_STORES.set((*before, store))
+        yield current_store()
+    finally:
+        OPEN_STORES.set(before)
+
+
 def get_param_store() -> ParamStore:
     """Return the current store."""
     return current_store()

@@ -1,0 +1,87 @@
+"""What algorithms that are given draws ask of them: one number of draws, on the left."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError, nearest
+from brancher.handlers import Trace
+
+
+def check_count(owner: str, name: str, value: Any) -> None:
+    """Refuse a number that is neither None nor a positive int.
+
+    Raises:
+        InferenceError: naming owner, argument and value.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InferenceError(f"{owner}: expected {name} as an int > 0, got {value!r}")
+
+
+def flat_draws(
+    owner: str, samples: Mapping[str, Any], batch_ndims: int | None
+) -> tuple[dict[str, torch.Tensor], torch.Size | None]:
+    """Bring samples to shape (draws, *site), and return what the draws' dimensions were.
+
+    Raises:
+        InferenceTypeError: the samples are no mapping to tensors or arrays.
+        InferenceError: two sites differ in their number of draws, or there is none.
+    """
+    if not isinstance(samples, Mapping):
+        raise InferenceTypeError(
+            f"{owner}: expected posterior_samples as a mapping from site to tensor, got "
+            f"{type(samples).__name__}"
+        )
+    lead = getattr(samples, "batch_ndims", 1) if batch_ndims is None else batch_ndims
+    if isinstance(lead, bool) or not isinstance(lead, int) or not 0 <= lead <= 2:
+        raise InferenceError(f"{owner}: expected batch_ndims as 0, 1 or 2, got {lead!r}")
+    flat: dict[str, torch.Tensor] = {}
+    first: tuple[str, torch.Size] | None = None
+    for name, value in samples.items():
+        tensor = _tensor(owner, name, value)
+        shape = tensor.shape[:lead]
+        if len(shape) < lead or not shape.numel():
+            raise InferenceError(
+                f"{owner} '{name}': expected samples with {lead} dimensions of draws on the left, got shape "
+                f"{tuple(tensor.shape)}"
+            )
+        first = first or (name, shape)
+        if shape != first[1]:
+            raise InferenceError(
+                f"{owner}: expected samples of one length, got {_length(first[1])} draws of '{first[0]}' and "
+                f"{_length(shape)} of '{name}'; take both from one run"
+            )
+        flat[name] = tensor.detach().reshape((shape.numel(), *tensor.shape[lead:]))
+    return flat, None if first is None else first[1]
+
+
+def _length(shape: torch.Size) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _tensor(owner: str, name: str, value: Any) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise InferenceTypeError(
+            f"{owner} '{name}': expected samples as a tensor or array, got {type(value).__name__}"
+        ) from None
+    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+
+
+def warn_unknown(owner: str, given: Mapping[str, torch.Tensor], record: Trace) -> None:
+    """Warn about samples of sites that the model does not have."""
+    for name in given:
+        if name not in record:
+            warnings.warn(
+                f"{owner} '{name}': expected samples of the sites {record.names()}, got one of no site"
+                f"{nearest(name, record.names()) or '; it is ignored'}",
+                BrancherWarning,
+                stacklevel=4,
+            )

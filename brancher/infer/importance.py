@@ -1,0 +1,210 @@
+"""``Importance``: weighted draws from a guide, and what the weights say about it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError
+from brancher.handlers import Message, Trace, block
+from brancher.handlers.density import score
+from brancher.infer.checks import check_pair
+from brancher.infer.diagnostics import psis
+from brancher.infer.draws import check_count
+from brancher.infer.pairing import paired_traces
+from brancher.infer.replicate import lay_out, replicate, why_not_batched
+from brancher.infer.samples import Samples, labels_of
+
+Fn = Callable[..., Any]
+
+
+class Importance:
+    """Importance sampling of a model's posterior with a guide as the proposal.
+
+    Args:
+        model: the model, with its data given at :meth:`run`.
+        guide: the proposal; None for the prior.
+        num_samples: how many draws, > 0.
+        parallel: as for :class:`Predictive`.
+        batch_size: how many draws to run in one batch; None for all.
+
+    Attributes:
+        samples: the draws, after :meth:`run`.
+        log_weights: log p - log q in nats, shape (num_samples,), not normalised.
+
+    Example:
+        >>> from brancher.infer import Importance
+        >>> def model(y):
+        ...     x = sample("x", dist.Normal(0.0, 1.0))
+        ...     sample("y", dist.Normal(x, 1.0), obs=y)
+        >>> result = Importance(model, num_samples=2000).run(torch.tensor(0.5))
+        >>> exact = dist.Normal(0.0, 2.0**0.5).log_prob(torch.tensor(0.5))
+        >>> bool((result.log_evidence - exact).abs() < 0.1)
+        True
+    """
+
+    def __init__(
+        self,
+        model: Fn,
+        guide: Fn | None = None,
+        num_samples: int = 1000,
+        *,
+        parallel: bool | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        for name, fn in (("model", model), ("guide", guide)):
+            if not callable(fn) and not (name == "guide" and fn is None):
+                raise InferenceTypeError(
+                    f"Importance: expected {name} as a function, got {type(fn).__name__}"
+                )
+        if num_samples is None:
+            raise InferenceError("Importance: expected num_samples as an int > 0, got None")
+        check_count("Importance", "num_samples", num_samples)
+        check_count("Importance", "batch_size", batch_size)
+        self.model, self.num_samples = model, num_samples
+        self.guide = block(model, hide_fn=_is_no_draw) if guide is None else guide
+        self.parallel, self.batch_size = parallel, batch_size
+        self.vectorized: bool | None = None
+        self._outcome: tuple[Samples, torch.Tensor] | None = None
+
+    def run(self, *args: Any, **kwargs: Any) -> Importance:
+        """Draw from the guide and weigh the draws; returns itself.
+
+        Warns where the tail of the weights is so heavy (k-hat > 0.7) that estimates from them
+        are not to be trusted.
+
+        Raises:
+            GuideError: guide and model differ in their latent sites.
+            InferenceError: a weight is NaN or +inf, or all are zero.
+        """
+
+        def run() -> tuple[Trace, Trace]:
+            return paired_traces(self.model, self.guide, args, kwargs)
+
+        layout = lay_out(run, {})
+        check_pair(*layout.traces)
+        record = layout.traces[0]
+        latent = [record.nodes[name] for name in record.stochastic_nodes]
+        shown = [*latent, *record.sites("deterministic")]
+
+        def read(traces: Sequence[Trace]) -> dict[str, torch.Tensor]:
+            values = {f"value {site.name}": traces[0].nodes[site.name].value for site in shown}
+            for sign, one in zip("+-", traces, strict=True):
+                values |= {f"{sign} {site.name}": score(site) for site in one.scored()}
+            return values
+
+        vectorized = self.parallel
+        if vectorized is None:
+            vectorized = self.num_samples > 1 and why_not_batched(run, layout) is None
+        found, self.vectorized = replicate(run, read, layout, self.num_samples, vectorized, self.batch_size)
+        dims, coords = labels_of(shown, record)
+        samples = Samples({site.name: found[f"value {site.name}"] for site in shown}, dims, coords)
+        log_weights = _added(found, "+", self.num_samples) - _added(found, "-", self.num_samples)
+        _check_weights(log_weights)
+        self._outcome = samples, log_weights
+        self._warn_tail()
+        return self
+
+    @property
+    def samples(self) -> Samples:
+        """The draws of latent and deterministic sites, shape (num_samples, *site)."""
+        return self._ran()[0]
+
+    @property
+    def log_weights(self) -> torch.Tensor:
+        """Log p(x, z) - log q(z) of each draw in nats, shape (num_samples,)."""
+        return self._ran()[1]
+
+    @property
+    def log_evidence(self) -> torch.Tensor:
+        """Estimate of log p(x) in nats, shape (); unbiased on the scale of p(x)."""
+        return self.log_weights.logsumexp(0) - math.log(self.num_samples)
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """The weights, normalised to sum 1, shape (num_samples,)."""
+        return self.log_weights.softmax(0)
+
+    @property
+    def smoothed_weights(self) -> torch.Tensor:
+        """Normalised weights whose tail is smoothed by a generalised Pareto law."""
+        return psis(self.log_weights)[0].exp().to(self.log_weights.dtype)
+
+    @property
+    def pareto_k(self) -> float:
+        """Shape of the tail of the weights; above 0.7 the estimates are not to be trusted."""
+        spread = self.log_weights.max() - self.log_weights.min()
+        # Weights that differ by rounding alone have no tail to fit.
+        return float(psis(self.log_weights)[1]) if float(spread) > 1e-3 else 0.0
+
+    @property
+    def effective_sample_size(self) -> torch.Tensor:
+        """(sum w)^2 / sum w^2, shape (); num_samples for equal weights (Kong 1992)."""
+        return 1.0 / self.weights.square().sum()
+
+    def expectation(self, name: str, *, smooth: bool = True) -> torch.Tensor:
+        """Weighted mean of a site over the draws, shape of the site."""
+        value = self.samples[name]
+        weights = (self.smoothed_weights if smooth else self.weights).to(value.device)
+        mean: torch.Tensor = torch.tensordot(weights, value.to(weights.dtype), dims=1)
+        return mean
+
+    def resample(self, num_samples: int | None = None, *, smooth: bool = True) -> Samples:
+        """Draw from the weighted draws, with replacement: equally weighted draws.
+
+        Args:
+            num_samples: how many; as many as there are for None.
+            smooth: whether by the smoothed weights.
+        """
+        check_count("Importance.resample", "num_samples", num_samples)
+        weights = self.smoothed_weights if smooth else self.weights
+        rows = torch.multinomial(weights, num_samples or self.num_samples, replacement=True)
+        values = {name: value[rows.to(value.device)] for name, value in self.samples.items()}
+        return Samples(values, self.samples.dims, self.samples.coords)
+
+    def _ran(self) -> tuple[Samples, torch.Tensor]:
+        if self._outcome is None:
+            raise InferenceError(
+                "Importance: expected run(...) first, got no draws yet; call run with the model's data"
+            )
+        return self._outcome
+
+    def _warn_tail(self) -> None:
+        k = self.pareto_k if self.num_samples >= 25 else 0.0
+        if k > 0.7:
+            warnings.warn(
+                f"Importance: expected weights with a tail of k-hat <= 0.7, got {k:.2f}: few draws dominate "
+                f"(effective sample size {float(self.effective_sample_size):.1f} of {self.num_samples}); "
+                "use a guide nearer to the posterior",
+                BrancherWarning,
+                stacklevel=3,
+            )
+
+
+def _is_no_draw(site: Message) -> bool:
+    return site.is_observed or site.type in ("factor", "deterministic")
+
+
+def _added(found: dict[str, torch.Tensor], sign: str, count: int) -> torch.Tensor:
+    terms = [value.reshape(count, -1).sum(1) for name, value in found.items() if name.startswith(f"{sign} ")]
+    return torch.stack(terms).sum(0)
+
+
+def _check_weights(log_weights: torch.Tensor) -> None:
+    bad = torch.isnan(log_weights) | (log_weights == math.inf)
+    if bool(bad.any()):
+        raise InferenceError(
+            f"Importance: expected finite log weights, got {int(bad.sum())} of {len(log_weights)} NaN or "
+            "+inf; look "
+            "for values outside a site's support"
+        )
+    if bool((log_weights == -math.inf).all()):
+        raise InferenceError(
+            "Importance: expected draws that the model allows, got log weight -inf for all of them; the "
+            "guide's "
+            "draws contradict the data or lie outside the model's support"
+        )

@@ -1,0 +1,107 @@
+"""``log_likelihood``: the density of every observation under every draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from brancher.errors import InferenceError
+from brancher.handlers import Message, Trace, trace
+from brancher.handlers.density import score
+from brancher.infer.draws import check_count, flat_draws, warn_unknown
+from brancher.infer.replicate import lay_out, replicate, why_not_batched
+from brancher.infer.samples import Samples, labels_of
+
+
+def log_likelihood(
+    model: Callable[..., Any],
+    posterior_samples: Mapping[str, Any],
+    *args: Any,
+    parallel: bool | None = None,
+    batch_size: int | None = None,
+    batch_ndims: int | None = None,
+    **kwargs: Any,
+) -> Samples:
+    """Log-density of the observed sites under each draw, one entry an observation.
+
+    Masks count; the scales of subsampled plates do not.
+
+    Args:
+        model: the model; called with ``*args, **kwargs``, its data among them.
+        posterior_samples: values for all latent sites, shape ``(draws, *site)``.
+        *args: arguments of the model.
+        parallel: as for :class:`Predictive`.
+        batch_size: how many draws to run in one batch; None for all.
+        batch_ndims: dimensions on the left that count draws, 2 where grouped by chain.
+        **kwargs: keyword arguments of the model.
+
+    Returns:
+        Nats by observed site, shape ``(draws, *batch)``.
+
+    Raises:
+        InferenceError: a latent site has no samples, or nothing is observed.
+
+    Example:
+        >>> from brancher.infer import log_likelihood
+        >>> def model(y):
+        ...     mu = sample("mu", dist.Normal(0.0, 1.0))
+        ...     with plate("row", len(y)):
+        ...         sample("y", dist.Normal(mu, 1.0), obs=y)
+        >>> log_likelihood(model, {"mu": torch.zeros(4)}, torch.zeros(3))["y"].shape
+        torch.Size([4, 3])
+    """
+    check_count("log_likelihood", "batch_size", batch_size)
+    given, lead = flat_draws("log_likelihood", posterior_samples, batch_ndims)
+    if lead is None:
+        raise InferenceError(
+            "log_likelihood: expected samples of the model's latent sites, got an empty mapping"
+        )
+
+    def run() -> tuple[Trace]:
+        return (trace(model).get_trace(*args, **kwargs),)
+
+    layout = lay_out(run, given)
+    record = layout.traces[0]
+    warn_unknown("log_likelihood", given, record)
+    _check_sites(record, given)
+    observed = [site for site in record.sites("sample") if site.is_observed]
+    count = lead.numel()
+    if parallel is None:
+        parallel = count > 1 and why_not_batched(run, layout) is None
+    values = replicate(run, _densities, layout, count, parallel, batch_size).values
+    shaped = {name: value.reshape(lead + value.shape[1:]) for name, value in values.items()}
+    dims, coords = labels_of([_density_site(site) for site in observed], record)
+    return Samples(shaped, dims, coords, batch_ndims=len(lead))
+
+
+def _check_sites(record: Trace, given: Mapping[str, torch.Tensor]) -> None:
+    missing = [name for name in record.stochastic_nodes if name not in given]
+    if missing:
+        raise InferenceError(
+            f"log_likelihood: expected samples of every latent site {record.stochastic_nodes}, got none "
+            f"of {missing}; "
+            "add them to posterior_samples, or give the model their data if they are observed"
+        )
+    if not record.observation_nodes:
+        raise InferenceError(
+            "log_likelihood: expected a model with observed sites, got none; give it its data"
+        )
+
+
+def _densities(traces: Sequence[Trace]) -> dict[str, torch.Tensor]:
+    return {site.name: _density(site) for site in traces[0].sites("sample") if site.is_observed}
+
+
+def _density(site: Message) -> torch.Tensor:
+    score(site)
+    density: torch.Tensor = site.unscaled_log_prob  # type: ignore[assignment]
+    return density
+
+
+def _density_site(site: Message) -> Message:
+    """A stand-in for labels: a density has the site's batch dimensions alone."""
+    return Message(
+        "deterministic", site.name, None, value=_density(site), kwargs={"event_dim": 0}, frames=site.frames
+    )

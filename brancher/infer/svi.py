@@ -196,7 +196,7 @@ class SVI:
         present = [g for g in grads if g is not None]
         if present:
             largest = torch.nn.utils.get_total_norm(present, norm_type=math.inf)
-            value, bound = torch.stack([loss, largest.to(loss)]).tolist()
+            value, bound = torch.stack([loss, largest.to(loss)]).cpu().tolist()
         else:
             value, bound = float(loss), 0.0
         if not math.isfinite(value):

@@ -101,7 +101,7 @@ class plate:  # noqa: N801
 
     def __iter__(self) -> Iterator[int]:
         refuse_reentry(self.name)
-        for counter, row in enumerate(self.indices.tolist()):
+        for counter, row in enumerate(self.indices.cpu().tolist()):
             frame = Frame(self.name, None, self.subsample_size, self.size, counter, self.coords)
             scope = PlateScope(frame, self._indices, self)
             with scope:

@@ -1,0 +1,95 @@
+"""Every example in a short form: it runs, saves a picture, and comes out where the data say."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+SHORT = {
+    "autoregressive": ["--num-steps=80", "--num-samples=200"],
+    "eight_schools": ["--num-steps=300", "--num-samples=1000"],
+    "minibatch": ["--num-steps=300", "--num-samples=1000"],
+    "regression": ["--num-steps=400", "--num-samples=500"],
+    "vae": ["--num-epochs=3"],
+}
+
+pytest.importorskip("matplotlib").use("Agg")
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    def run_short(name: str) -> Any:
+        result = load(name).main([*SHORT[name], f"--output={tmp_path}"])
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+        return result
+
+    return run_short
+
+
+def test_every_example_is_tested() -> None:
+    assert sorted(SHORT) == NAMES
+
+
+def smoothed(y: np.ndarray, b: float, driving: float, measurement: float) -> np.ndarray:
+    """The exact posterior mean of the levels, given the three parameters."""
+    n = len(y)
+    step = np.eye(n) - b * np.eye(n, k=-1)
+    noise = np.diag([1.0] + [driving**-2] * (n - 1))
+    return np.linalg.solve(step.T @ noise @ step + np.eye(n) / measurement**2, y / measurement**2)
+
+
+def test_autoregressive_finds_the_smoothed_level(run: Any) -> None:
+    result = run("autoregressive")
+    flow = pd.read_csv(EXAMPLES / "data" / "nile.csv", index_col="year")["flow"]
+    b, driving, measurement = result.table["mean"]
+    sd = flow.std()
+    exact = (
+        smoothed((flow - flow.mean()).to_numpy() / sd, b, driving / sd, measurement / sd) * sd + flow.mean()
+    )
+    # The flows' standard deviation is 169; the rest is the short training and 200 draws.
+    assert np.abs(result.level["50%"] - exact).mean() < 25.0
+
+
+def test_eight_schools_shrink(run: Any) -> None:
+    table = run("eight_schools").table
+    # Long runs of MCMC put mu at 4.4 and theta of school A at 6.2, with sd 3.3 and 5.5.
+    assert table.loc["mu", "mean"] == pytest.approx(4.4, abs=1.0)
+    assert table.loc["mu", "mean"] < table.loc["theta[A]", "mean"] < 10.0
+
+
+def test_regression_finds_the_published_effects(run: Any) -> None:
+    table = run("regression").table
+    # Gelman and Hill (2007), section 12.6: floor -0.67 (se 0.07), uranium 0.72 (se 0.09).
+    assert table.loc["floor_effect", "mean"] == pytest.approx(-0.67, abs=0.1)
+    assert table.loc["slope", "mean"] == pytest.approx(0.72, abs=0.15)
+    assert "level[St. Louis]" in table.index
+
+
+def test_minibatches_have_the_width_of_all_rows(run: Any) -> None:
+    fits = run("minibatch")
+    exact, minibatch, tenth = (fits[key].std() for key in ("all rows", "minibatches", "a tenth, unscaled"))
+    # 1000 draws give a standard deviation to 2 %; a tenth of the rows is wider by sqrt(10).
+    assert (minibatch / exact).between(0.8, 1.25).all()
+    assert (tenth / exact > 2.2).all()
+
+
+def test_vae_learns(run: Any) -> None:
+    result = run("vae")
+    assert result.losses.iloc[-14:].mean() < 0.85 * result.losses.iloc[:14].mean()
+    assert torch.isfinite(torch.tensor(result.latent.to_numpy())).all()

@@ -96,11 +96,9 @@ class ScheduledOptimizer:
         ScheduledOptimizer(ExponentialLR, Adam)
     """
 
-    def __init__(
-        self, schedule: type[LRScheduler], optim_args: Mapping[str, Any], clip_args: ClipArgs = None
-    ) -> None:
+    def __init__(self, schedule: type[LRScheduler], optim_args: Any, clip_args: ClipArgs = None) -> None:
         self._name = schedule.__name__
-        if "optimizer" not in optim_args:
+        if not isinstance(optim_args, Mapping) or "optimizer" not in optim_args:
             raise OptimError(
                 f"schedule '{self._name}': expected a dict with 'optimizer' and 'optim_args', got "
                 f"{optim_args!r}; write {self._name}({{'optimizer': torch.optim.Adam, "

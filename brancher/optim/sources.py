@@ -65,7 +65,7 @@ class FromClass(Source):
             )
         self.make_torch = make
         self.options = options
-        self._accepted = inspect.signature(make).parameters
+        self._accepted = frozenset(inspect.signature(make).parameters)
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 import torch
+from torch.distributions import constraints
 
 from brancher.errors import ParamError, UnknownParamError, nearest
 from brancher.params import entry as entries
@@ -43,6 +44,23 @@ class Contents:
                 if leaf is not None:
                     return leaf
         return None
+
+    def constraint(self, name: str) -> constraints.Constraint:
+        """Return where the value of a parameter lies, be it the store's own or a module's."""
+        entry = self.entries.get(name)
+        if entry is not None:
+            return entry.constraint
+        views = (view for prefix, view in self.views.items() if name.startswith(prefix))
+        return next((view.constraint(name) for view in views if name in view.leaves()), constraints.real)
+
+    def read_held(self, name: str) -> torch.Tensor | None:
+        """Return the value of a module's parameter, None if no module has it."""
+        leaf = self.held(name)
+        constraint = self.constraint(name)
+        if leaf is None or constraint is constraints.real:
+            return leaf
+        transform = entries.transform_for(name, constraint)
+        return leaf if transform is None else transform(leaf)
 
     def leaves(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Return names with leaves in order of declaration."""

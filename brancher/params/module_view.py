@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributions import constraints
 from torch.nn.parameter import is_lazy
 
 # The place of one parameter: the module that holds it, and the attribute's name.
@@ -31,6 +32,7 @@ class ModuleView:
         self.module = module
         self.serial = serial
         self._leaves: dict[str, torch.Tensor] = {}
+        self._constraints: dict[str, constraints.Constraint] = {}
         self._seen: list[tuple[Mapping[str, Any], tuple[str, ...], tuple[Any, ...]]] = []
 
     def leaves(self) -> Mapping[str, torch.Tensor]:
@@ -38,6 +40,15 @@ class ModuleView:
         if not self._is_current():
             self._look()
         return self._leaves
+
+    def constraint(self, name: str) -> constraints.Constraint:
+        """Return where the value of a parameter lies.
+
+        A module whose parameters are unconstrained forms of something else says so in a mapping
+        ``parameter_constraints`` from attribute name to constraint.
+        """
+        self.leaves()
+        return self._constraints.get(name, constraints.real)
 
     def buffers(self) -> dict[str, torch.Tensor]:
         """Return the module's persistent buffers under their names in the store."""
@@ -70,9 +81,19 @@ class ModuleView:
 
     def _look(self) -> None:
         self._leaves = {f"{self.name}.{key}": leaf for key, leaf in self.module.named_parameters()}
+        self._constraints = {
+            ".".join(part for part in (self.name, path, key) if part): constraint
+            for path, owner in self.module.named_modules()
+            for key, constraint in _constraints_of(owner).items()
+        }
         tables = [table for owner in self.module.modules() for table in (owner._parameters, owner._modules)]
         self._seen = [(table, tuple(table), tuple(table.values())) for table in tables]
         # A lazy parameter becomes a real one without changing its identity.
         if any(is_lazy(leaf) for leaf in self._leaves.values()):
             self._seen = []
             self._leaves = {key: leaf for key, leaf in self._leaves.items() if not is_lazy(leaf)}
+
+
+def _constraints_of(module: nn.Module) -> Mapping[str, constraints.Constraint]:
+    found = module.__dict__.get("parameter_constraints")
+    return found if isinstance(found, Mapping) else {}

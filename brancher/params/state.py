@@ -40,7 +40,7 @@ def take(contents: Contents) -> dict[str, Any]:
         modules[""] = waiting
     return {
         "params": {name: leaf.detach().clone() for name, leaf in contents.leaves()},
-        "constraints": {name: _constraint(contents, name) for name, _ in contents.leaves()},
+        "constraints": {name: contents.constraint(name) for name, _ in contents.leaves()},
         "event_dims": {entry.name: entry.event_dim for entry in contents.entries.values()},
         "modules": modules,
         "buffers": {name: buffer.detach().clone() for name, buffer in contents.buffers().items()},
@@ -79,7 +79,8 @@ def put(contents: Contents, state: Mapping[str, Any]) -> LoadReport:
         if name in buffers:
             write_held(buffers[name], value)
     contents.waiting_buffers = {k: v.clone() for k, v in loaded_buffers.items() if k not in buffers}
-    contents.entries = {name: _merged(contents.entries.get(name), new) for name, new in made.items()}
+    merged = [_merged(contents.entries.get(name), new) for name, new in made.items()]
+    contents.entries = {entry.name: entry for entry in sorted(merged, key=lambda entry: entry.serial)}
     return report
 
 
@@ -105,16 +106,11 @@ def _new_entry(contents: Contents, state: Mapping[str, Any], name: str) -> Entry
 
 
 def _merged(old: Entry | None, new: Entry) -> Entry:
-    """Keep the old leaf, which an optimizer may hold, with the new value in it."""
+    """Keep the old leaf, which an optimizer may hold, with the new value in it, and its place."""
     if old is not None:
         write(old, new.leaf, new.shape)
-        new.leaf = old.leaf
+        new.leaf, new.serial = old.leaf, old.serial
     return new
-
-
-def _constraint(contents: Contents, name: str) -> constraints.Constraint:
-    entry = contents.entries.get(name)
-    return constraints.real if entry is None else entry.constraint
 
 
 def _check_form(state: object) -> None:

@@ -67,10 +67,10 @@ class ParamStore(ParamMapping):
         entry = self._contents.entries.get(name)
         if entry is None:
             entries.check_name(name)
-            held = self._contents.held(name)
+            held = self._contents.read_held(name)
             if held is not None:
                 redeclare.check_shape(name, held.shape, init)
-                redeclare.check_constraint(name, constraints.real, constraint)
+                redeclare.check_constraint(name, self._contents.constraint(name), constraint)
                 return held
             made = entries.new_entry(name, init, constraint, event_dim, next(self._contents.serials))
             # setdefault decides between two threads that declare at once.
@@ -104,7 +104,7 @@ class ParamStore(ParamMapping):
         entry = self._contents.entries.get(name)
         if entry is not None:
             return self._read(entry)
-        held = self._contents.held(name)
+        held = self._contents.read_held(name)
         if held is None:
             raise self._contents.unknown(name)
         return held
@@ -144,8 +144,8 @@ class ParamStore(ParamMapping):
 
     def constraint(self, name: str) -> constraints.Constraint:
         """Return the constraint that a parameter was declared with."""
-        entry = self._entry(name)
-        return constraints.real if entry is None else entry.constraint
+        self._entry(name)
+        return self._contents.constraint(name)
 
     def event_dim(self, name: str) -> int | None:
         """Return how many rightmost dimensions of a parameter no plate subsamples; None for all."""
@@ -167,8 +167,10 @@ class ParamStore(ParamMapping):
         if entry is not None:
             write(entry, entries.unconstrain(name, tensor, entry.constraint, entry.transform), tensor.shape)
         elif held is not None:
-            check_shape(name, held, tensor)
-            write_held(held, entries.unconstrain(name, tensor, constraints.real, None))
+            constraint = self._contents.constraint(name)
+            free = entries.unconstrain(name, tensor, constraint, entries.transform_for(name, constraint))
+            check_shape(name, held, free)
+            write_held(held, free)
 
     def __delitem__(self, name: str) -> None:
         if self._contents.entries.pop(name, None) is not None:
@@ -254,6 +256,11 @@ class ParamStore(ParamMapping):
         contents.adopt(view)
         contents.views[name] = view
         return module
+
+    def get_module(self, name: str) -> nn.Module | None:
+        """Return the module registered under a name, None if there is none."""
+        view = self._contents.views.get(name)
+        return None if view is None else view.module
 
     def unregister_module(self, name: str) -> None:
         """Take a module out of the store; it keeps its parameters."""

@@ -145,6 +145,13 @@ def test_state_of_modules_is_written_in_place(store):
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
+def test_state_keeps_the_order_of_declaration(store):
+    store.declare("a", 1.0)
+    store.register_module("net", nn.Linear(1, 1))
+    store.set_state(store.get_state())
+    assert list(store) == ["a", "net.weight", "net.bias"]
+
+
 def test_state_of_other_shapes_changes_nothing_error(store):
     small = ParamStore()
     small.register_module("net", nn.Linear(2, 1))

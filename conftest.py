@@ -11,6 +11,15 @@ from typing import Any
 import pytest
 import torch
 
+# Later ones win where a name stands twice.
+PUBLIC = (
+    "brancher.infer.autoguide",
+    "brancher.infer",
+    "brancher.handlers",
+    "brancher.primitives",
+    "brancher",
+)
+
 
 def _part(name: str) -> ModuleType | None:
     try:
@@ -34,8 +43,8 @@ def _as_before() -> Iterator[None]:
 def _doctest_names(doctest_namespace: dict[str, Any]) -> None:
     """Let examples speak of the public names without importing them every time."""
     doctest_namespace["torch"] = torch
-    for name, short in (("distributions", "dist"), ("handlers", "handlers")):
+    for name, short in (("distributions", "dist"), ("handlers", "handlers"), ("optim", "optim")):
         doctest_namespace[short] = _part(f"brancher.{name}")
-    for folder in (_part("brancher.primitives"), _part("brancher")):
+    for folder in map(_part, PUBLIC):
         for name in getattr(folder, "__all__", ()):
             doctest_namespace[name] = getattr(folder, name)

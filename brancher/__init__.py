@@ -1,8 +1,10 @@
 """Probabilistic programming on PyTorch."""
 
 from brancher import distributions, handlers, infer, params
+from brancher.decorators import guide, model
 from brancher.distributions.validation import enable_validation, validation_enabled
 from brancher.handlers import condition, do
+from brancher.infer import summary
 from brancher.params import ParamStore, clear_param_store, get_param_store
 from brancher.primitives import (
     deterministic,
@@ -16,6 +18,7 @@ from brancher.primitives import (
     set_rng_seed,
     subsample,
 )
+from brancher.render import render_model
 
 __version__ = "0.1.0"
 
@@ -30,16 +33,20 @@ __all__ = [
     "enable_validation",
     "factor",
     "get_param_store",
+    "guide",
     "handlers",
     "infer",
     "markov",
+    "model",
     "module",
     "param",
     "params",
     "plate",
     "plate_stack",
+    "render_model",
     "sample",
     "set_rng_seed",
     "subsample",
+    "summary",
     "validation_enabled",
 ]

@@ -24,6 +24,7 @@ LAYERS = (
     ("primitives",),
     ("optim",),
     ("infer",),
+    ("render",),
     ("symbolic",),
     ("plots", "decorators"),
 )

@@ -38,11 +38,14 @@ class Contents:
 
     def held(self, name: str) -> torch.Tensor | None:
         """Return the module's parameter of that name, None if no module has it."""
+        view = self.view(name)
+        return None if view is None else view.leaves()[name]
+
+    def view(self, name: str) -> ModuleView | None:
+        """Return the module that has a parameter of that name."""
         for prefix, view in self.views.items():
-            if name.startswith(prefix):
-                leaf = view.leaves().get(name)
-                if leaf is not None:
-                    return leaf
+            if name.startswith(prefix) and name in view.leaves():
+                return view
         return None
 
     def constraint(self, name: str) -> constraints.Constraint:
@@ -50,17 +53,13 @@ class Contents:
         entry = self.entries.get(name)
         if entry is not None:
             return entry.constraint
-        views = (view for prefix, view in self.views.items() if name.startswith(prefix))
-        return next((view.constraint(name) for view in views if name in view.leaves()), constraints.real)
+        view = self.view(name)
+        return constraints.real if view is None else view.constraint(name)
 
     def read_held(self, name: str) -> torch.Tensor | None:
         """Return the value of a module's parameter, None if no module has it."""
-        leaf = self.held(name)
-        constraint = self.constraint(name)
-        if leaf is None or constraint is constraints.real:
-            return leaf
-        transform = entries.transform_for(name, constraint)
-        return leaf if transform is None else transform(leaf)
+        view = self.view(name)
+        return None if view is None else view.read(name)
 
     def leaves(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Return names with leaves in order of declaration."""

@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributions import constraints
+from torch.distributions.transforms import Transform
 from torch.nn.parameter import is_lazy
+
+from brancher.params.entry import transform_for
 
 # The place of one parameter: the module that holds it, and the attribute's name.
 Place = tuple[nn.Module, str]
@@ -33,6 +36,7 @@ class ModuleView:
         self.serial = serial
         self._leaves: dict[str, torch.Tensor] = {}
         self._constraints: dict[str, constraints.Constraint] = {}
+        self._transforms: dict[str, Transform | None] = {}
         self._seen: list[tuple[Mapping[str, Any], tuple[str, ...], tuple[Any, ...]]] = []
 
     def leaves(self) -> Mapping[str, torch.Tensor]:
@@ -49,6 +53,16 @@ class ModuleView:
         """
         self.leaves()
         return self._constraints.get(name, constraints.real)
+
+    def read(self, name: str) -> torch.Tensor:
+        """Return the constrained value of a parameter."""
+        leaf = self.leaves()[name]
+        if name not in self._constraints:
+            return leaf
+        if name not in self._transforms:
+            self._transforms[name] = transform_for(name, self._constraints[name])
+        transform = self._transforms[name]
+        return leaf if transform is None else transform(leaf)
 
     def buffers(self) -> dict[str, torch.Tensor]:
         """Return the module's persistent buffers under their names in the store."""
@@ -81,6 +95,7 @@ class ModuleView:
 
     def _look(self) -> None:
         self._leaves = {f"{self.name}.{key}": leaf for key, leaf in self.module.named_parameters()}
+        self._transforms = {}
         self._constraints = {
             ".".join(part for part in (self.name, path, key) if part): constraint
             for path, owner in self.module.named_modules()

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -178,7 +176,7 @@ def test_unsaved_state_of_an_unbound_optimizer_survives(trained):
     assert passed_on.state_dict()["groups"][0]["params"] == state["groups"][0]["params"]
 
 
-def test_other_names_are_told_at_load(trained, tmp_path):
+def test_other_names_warns_at_load(trained, tmp_path):
     trained.save(tmp_path / "o")
     other = optim.Adam(lr=0.1)
     other.bind(fresh("renamed"))
@@ -186,7 +184,7 @@ def test_other_names_are_told_at_load(trained, tmp_path):
         other.load(tmp_path / "o")
 
 
-def test_other_names_in_the_store_are_told_at_load(trained, tmp_path):
+def test_other_names_in_the_store_warns_at_load(trained, tmp_path):
     trained.save(tmp_path / "o")
     with ParamStore() as store:
         store.declare("renamed", 1.0)
@@ -194,7 +192,7 @@ def test_other_names_in_the_store_are_told_at_load(trained, tmp_path):
             optim.Adam(lr=0.1).load(tmp_path / "o")
 
 
-def test_state_of_another_shape_is_told_and_begins_afresh():
+def test_state_of_another_shape_warns_and_begins_afresh():
     source, target = optim.Adam(lr=0.1), optim.Adam(lr=0.1)
     step(source, fresh("a"))
     target.load_state_dict(source.state_dict())
@@ -253,31 +251,3 @@ def test_scheduled_optimizer_saves_its_schedule(tmp_path):
     step(as_optimizer(second), fresh("a"))
     second.step()
     assert as_optimizer(second).param_groups[0]["lr"] == 0.25
-
-
-@pytest.mark.slow
-def test_checks_hold_without_asserts():
-    code = """
-import torch
-from brancher import optim
-from brancher.errors import OptimError, OptimTypeError, ParamError, ParamTypeError, UnknownParamError
-from brancher.params import ParamStore
-from torch.distributions import constraints
-store = ParamStore()
-store.declare("s", 1.0)
-for error, call in [
-    (ParamError, lambda: store.declare("p", -1.0, constraints.positive)),
-    (ParamError, lambda: store.declare("s", 1.0, constraints.positive)),
-    (ParamError, lambda: store.declare("s", torch.ones(2))),
-    (ParamTypeError, lambda: store.declare("p", torch.tensor(1))),
-    (UnknownParamError, lambda: store["p"]),
-    (OptimError, lambda: optim.Adam({"lr": -1})),
-    (OptimTypeError, lambda: optim.as_optimizer(3)),
-]:
-    try:
-        call()
-    except error:
-        continue
-    raise SystemExit(f"{error} was not raised")
-"""
-    subprocess.run([sys.executable, "-O", "-c", code], check=True)

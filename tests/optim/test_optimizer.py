@@ -459,7 +459,7 @@ def test_steps_as_pyro(name):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_state_unmatched_names_warn():
+def test_state_unmatched_names_warns():
     first, second = optim.Adam(lr=0.1), optim.Adam(lr=0.1)
     train(first, {"a": leaf(1.0), "old": leaf(1.0)})
     train(second, {"a": leaf(1.0), "new": leaf(1.0)})

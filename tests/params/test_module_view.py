@@ -112,7 +112,7 @@ def test_same_module_again_is_silent(store):
     assert len(store) == 2
 
 
-def test_two_modules_under_one_name_warn(store):
+def test_two_modules_under_one_name_warns(store):
     store.register_module("net", nn.Linear(1, 1))
     second = nn.Linear(1, 1)
     with pytest.warns(BrancherWarning, match="'net'"):
@@ -185,6 +185,48 @@ def test_values_of_other_shapes_put_in_before_the_module_error(store):
     store.set_state(other.get_state())
     with pytest.raises(ParamError, match=r"'net.weight'.*\(1, 3\).*\(1, 2\)"):
         store.register_module("net", nn.Linear(3, 1))
+
+
+class Scale(nn.Module):
+    """Holds the logarithm of what its user sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(2))
+        self.parameter_constraints = {"scale": constraints.positive}
+
+
+def test_a_module_may_say_where_its_values_lie(store):
+    guide = store.register_module("guide", nn.Sequential(Scale()))
+    assert store["guide.0.scale"].tolist() == [1.0, 1.0]
+    assert store.constraint("guide.0.scale") is constraints.positive
+    assert store.leaf("guide.0.scale") is guide[0].scale is store.unconstrained()["guide.0.scale"]
+    assert store.declare("guide.0.scale", torch.ones(2), constraints.positive).tolist() == [1.0, 1.0]
+
+
+def test_constrained_values_of_a_module_are_written_unconstrained(store):
+    guide = store.register_module("guide", Scale())
+    store["guide.scale"] = torch.tensor([1.0, 2.0])
+    torch.testing.assert_close(guide.scale.detach(), torch.tensor([1.0, 2.0]).log())
+    with pytest.raises(ParamError, match=r"'guide\.scale'.*-1"):
+        store["guide.scale"] = torch.tensor([1.0, -1.0])
+
+
+def test_constrained_values_of_a_module_wait_for_it(store, tmp_path):
+    guide = store.register_module("guide", Scale())
+    store["guide.scale"] = torch.tensor([1.0, 2.0])
+    store.save(tmp_path / "p")
+    other = ParamStore()
+    other.load(tmp_path / "p")
+    assert torch.equal(other["guide.scale"], store["guide.scale"])
+    assert torch.equal(other.register_module("guide", Scale()).scale, guide.scale)
+
+
+def test_substituted_reaches_a_constrained_value_of_a_module(store):
+    store.register_module("guide", Scale())
+    with store.substituted({"guide.scale": torch.ones(2)}):
+        assert torch.equal(store["guide.scale"], torch.ones(2).exp())
+    assert store["guide.scale"].tolist() == [1.0, 1.0]
 
 
 def test_substituted_reaches_the_forward_of_every_layer(store):

@@ -53,6 +53,18 @@ def restored() -> Iterator[None]:
 
 
 @contextmanager
+def outside(handler: Messenger) -> Iterator[None]:
+    """Run a block under the handlers further out than ``handler`` alone."""
+    before = _STACK.get()
+    depth = next((i for i, entry in enumerate(before) if entry is handler), len(before))
+    try:
+        _STACK.set(before[:depth])
+        yield
+    finally:
+        _STACK.set(before)
+
+
+@contextmanager
 def emptied() -> Iterator[None]:
     """Run a block under no handler at all."""
     before = _STACK.get()

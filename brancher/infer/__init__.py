@@ -1,7 +1,17 @@
 """Inference algorithms."""
 
+from brancher.infer import autoguide
 from brancher.infer.elbo import ELBO, ELBOModule, Trace_ELBO, TraceMeanField_ELBO
 from brancher.infer.importance import Importance
+from brancher.infer.initialization import (
+    init_to_feasible,
+    init_to_generated,
+    init_to_mean,
+    init_to_median,
+    init_to_sample,
+    init_to_uniform,
+    init_to_value,
+)
 from brancher.infer.log_likelihood import log_likelihood
 from brancher.infer.predictive import Predictive
 from brancher.infer.samples import Samples, summary
@@ -16,6 +26,14 @@ __all__ = [
     "Samples",
     "TraceMeanField_ELBO",
     "Trace_ELBO",
+    "autoguide",
+    "init_to_feasible",
+    "init_to_generated",
+    "init_to_mean",
+    "init_to_median",
+    "init_to_sample",
+    "init_to_uniform",
+    "init_to_value",
     "log_likelihood",
     "summary",
 ]

@@ -169,7 +169,9 @@ class MaskedDistribution(Distribution):
             return zero.expand(torch.broadcast_shapes(batch, self.batch_shape))
         mask = self._mask
         aligned = mask.reshape(mask.shape + (1,) * len(self.event_shape))
-        safe = torch.where(aligned, value, anchor(self.support, value))
+        with torch.no_grad():
+            harmless = anchor(self.support, value)
+        safe = torch.where(aligned, value, harmless)
         return self._zero_out(self.base_dist.log_prob(safe))
 
     def _zero_out(self, quantity: torch.Tensor) -> torch.Tensor:

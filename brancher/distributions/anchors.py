@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.distributions import constraints, transform_to
+from torch.distributions import transform_to
+
+from brancher.distributions import constraints
 
 Anchor = torch.Tensor | float
 
@@ -52,6 +54,8 @@ def _discrete(support: Any, value: torch.Tensor) -> Anchor:
 
 def _continuous(support: Any, value: torch.Tensor) -> Anchor:
     lower, upper = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if isinstance(support, constraints.extended_interval):
+        return _inside(lower, upper)
     if lower is not None and upper is not None:
         return (lower + upper) / 2  # type: ignore[no-any-return]
     if lower is not None:
@@ -60,7 +64,15 @@ def _continuous(support: Any, value: torch.Tensor) -> Anchor:
         return upper - 1.0  # type: ignore[no-any-return]
     try:
         transform = transform_to(support)
-        origin = torch.zeros(transform.inverse_shape(value.shape), dtype=value.dtype, device=value.device)
+        # Ones, since zero has no direction on a sphere.
+        origin = torch.ones(transform.inverse_shape(value.shape), dtype=value.dtype, device=value.device)
         return transform(origin)  # type: ignore[no-any-return]
     except NotImplementedError:
         return 0.0  # a support nobody has described: zero is the best guess
+
+
+def _inside(lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """Return a point between bounds that may be infinite."""
+    start = torch.where(lower.isinf(), torch.where(upper.isinf(), -1.0, upper - 2.0), lower)
+    end = torch.where(upper.isinf(), start + 2.0, upper)
+    return 0.5 * (start + end)

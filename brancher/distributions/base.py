@@ -16,9 +16,9 @@ from torch.distributions import Distribution as TorchDistribution
 from torch.distributions import constraints as torch_constraints
 from torch.distributions.utils import lazy_property
 
-from brancher.distributions.shapes import Size, check_event
+from brancher.distributions.shapes import Size, check_event, offenders, words
 from brancher.distributions.validation import is_validating
-from brancher.errors import DistributionError, DistributionTypeError
+from brancher.errors import DistributionError
 
 if TYPE_CHECKING:
     from brancher.distributions.algebra import MaskedDistribution
@@ -160,16 +160,11 @@ class Distribution(TorchDistribution):
             if not bool(valid.all()):
                 raise DistributionError(
                     f"{type(self).__name__}: expected parameter '{name}' of shape "
-                    f"{tuple(value.shape)} to be {_words(constraint)}, got {_offenders(value, valid)}"
+                    f"{tuple(value.shape)} to be {words(constraint)}, got "
+                    f"{offenders(value, valid, constraint.event_dim)}"
                 )
 
     def _validate_sample(self, value: torch.Tensor) -> None:
-        family = type(self).__name__
-        if not isinstance(value, torch.Tensor):
-            raise DistributionTypeError(
-                f"{family}: expected a value as a tensor, got {type(value).__name__}; "
-                "convert it with torch.as_tensor"
-            )
         check_event(self, value)
         try:
             support = self.support
@@ -180,21 +175,6 @@ class Distribution(TorchDistribution):
         valid = support.check(value)
         if not bool(valid.all()):
             raise DistributionError(
-                f"{family}: expected a value of shape {tuple(value.shape)} to be in the support "
-                f"{_words(support)}, got {_offenders(value, valid)}"
+                f"{type(self).__name__}: expected a value of shape {tuple(value.shape)} to be in the "
+                f"support {words(support)}, got {offenders(value, valid, support.event_dim)}"
             )
-
-
-def _words(constraint: Any) -> str:
-    return str(constraint).removesuffix("()")
-
-
-def _offenders(value: torch.Tensor, valid: torch.Tensor) -> str:
-    """Say how many entries offend, and show the first with its index."""
-    valid = valid.expand(value.shape[: valid.dim()]) if valid.dim() <= value.dim() else valid
-    bad = (~valid).nonzero()
-    first = tuple(bad[0].tolist())
-    shown = value.detach()[first] if len(first) <= value.dim() else value.detach()
-    text = str(shown.item()) if shown.numel() == 1 else str(shown.tolist())
-    where = f" at index {first}" if first else ""
-    return f"{len(bad)} offending, the first {text}{where}"

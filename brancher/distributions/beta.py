@@ -147,10 +147,7 @@ class Kumaraswamy(td.Kumaraswamy, Distribution):
             self._validate_sample(value)
         a, b = self.concentration1, self.concentration0
         log_value = value.log()
-        # A weight of exactly zero silences an infinite logarithm at the border.
-        below = torch.where(a == 1.0, 0.0, (a - 1.0) * log_value)
-        above = torch.where(b == 1.0, 0.0, (b - 1.0) * log1mexp(a * log_value))
-        return a.log() + b.log() + below + above
+        return a.log() + b.log() + _weighted(a, log_value) + _weighted(b, log1mexp(a * log_value))
 
     def cdf(self, value: torch.Tensor) -> torch.Tensor:
         """Distribution function."""
@@ -162,3 +159,9 @@ class Kumaraswamy(td.Kumaraswamy, Distribution):
         """Quantile of the probability ``value``."""
         log_power = log1mexp(torch.log1p(-value) / self.concentration0)
         return torch.exp(log_power / self.concentration1)
+
+
+def _weighted(concentration: torch.Tensor, logarithm: torch.Tensor) -> torch.Tensor:
+    """Return ``(concentration - 1) * logarithm``, 0 for weight 0 at the border of the interval."""
+    silent = (concentration == 1.0) & logarithm.isinf()
+    return (concentration - 1.0) * torch.where(silent, 0.0, logarithm)

@@ -18,6 +18,7 @@ from brancher.distributions.transforms import (
     CorrCholeskyTransform,
     CorrMatrixTransform,
     ExpTransform,
+    ExtendedIntervalTransform,
     LowerCholeskyVectorTransform,
     Normalize,
     OrderedTransform,
@@ -54,6 +55,10 @@ def _left_open_interval(constraint: Any) -> Transform:
     return ComposeTransform([SigmoidTransform(), AffineTransform(constraint.lower_bound, width)])
 
 
+def _extended_interval(constraint: Any) -> Transform:
+    return ExtendedIntervalTransform(constraint.lower_bound, constraint.upper_bound)
+
+
 def _only(transform: type[Transform]) -> _Factory:
     """A factory for a transform that takes nothing from the constraint."""
     return lambda constraint: transform()
@@ -66,6 +71,7 @@ _BOTH: list[tuple[Any, _Factory]] = [
     (constraints.positive_ordered, _positive_ordered),
     (constraints.softplus_positive, _only(SoftplusTransform)),
     (constraints.left_open_interval, _left_open_interval),
+    (constraints.extended_interval, _extended_interval),
 ]
 _BIJECTIVE: list[tuple[Any, _Factory]] = [
     (constraints.lower_cholesky, _only(LowerCholeskyVectorTransform)),

@@ -2,7 +2,8 @@
 
 The names of torch are here unchanged. Added are ``ordered``, ``positive_ordered`` (also with the
 suffix ``_vector``), ``softplus_positive``, ``softplus_lower_cholesky``, ``unit_lower_cholesky``,
-``corr_matrix``, ``sphere``, ``integer``, ``left_open_interval`` and ``half_open``.
+``corr_matrix``, ``sphere``, ``integer``, ``left_open_interval``,
+``extended_interval`` and ``half_open``.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ __all__ = [
     "corr_matrix",
     "dependent",
     "dependent_property",
+    "extended_interval",
     "greater_than",
     "greater_than_eq",
     "half_open",
@@ -158,6 +160,19 @@ class _LeftOpenInterval(_ByValue):
         return f"LeftOpenInterval(lower_bound={self.lower_bound}, upper_bound={self.upper_bound})"
 
 
+class _ExtendedInterval(type(unit_interval)):  # type: ignore[misc]
+    """From ``lower_bound`` to ``upper_bound``, tensors that may be infinite, entry by entry."""
+
+    def __init__(self, lower_bound: torch.Tensor, upper_bound: torch.Tensor) -> None:
+        super().__init__(lower_bound, upper_bound)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and same_value(vars(self), vars(other))
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
 class _Ordered(_ByValue):
     """Vectors that strictly increase."""
 
@@ -224,6 +239,7 @@ class _Sphere(_ByValue):
 
 
 integer = _Integer()
+extended_interval = _ExtendedInterval
 left_open_interval = _LeftOpenInterval
 half_open = half_open_interval
 ordered = ordered_vector = _Ordered()

@@ -9,6 +9,7 @@ import torch
 from torch import distributions as td
 from torch.distributions.utils import lazy_property
 
+from brancher.distributions import constraints
 from brancher.distributions.base import Distribution
 from brancher.distributions.gamma import Exponential
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters, promote
@@ -84,8 +85,10 @@ class GeneralizedPareto(td.GeneralizedPareto, Distribution):
     @td.constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self) -> Any:
         """From ``loc`` up, bounded for a negative concentration."""
-        upper = torch.where(self.concentration < 0, self.loc - self.scale / self.concentration, math.inf)
-        return td.constraints.interval(self.loc, upper)
+        is_bounded = self.concentration < 0
+        slope = torch.where(is_bounded, self.concentration, -1.0)
+        upper = torch.where(is_bounded, self.loc - self.scale / slope, math.inf)
+        return constraints.extended_interval(self.loc, upper)
 
     def _log_growth(self, z: torch.Tensor) -> torch.Tensor:
         """Minus the log of the survival function: log(1 + c z) / c, and z for c = 0."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch.distributions import Distribution as TorchDistribution
 
-from brancher.errors import DistributionError
+from brancher.errors import DistributionError, DistributionTypeError
 
 Size: TypeAlias = torch.Size | Sequence[int]
 
@@ -48,8 +48,14 @@ def check_event(distribution: TorchDistribution, value: torch.Tensor) -> None:
     """Refuse a value whose rightmost dimensions differ from the event shape, or can not broadcast.
 
     Raises:
+        DistributionTypeError: the value is no tensor.
         DistributionError: the text names family, shapes expected and shape got.
     """
+    if not isinstance(value, torch.Tensor):
+        raise DistributionTypeError(
+            f"{type(distribution).__name__}: expected a value as a tensor, got {type(value).__name__}; "
+            "convert it with torch.as_tensor"
+        )
     event, batch = distribution.event_shape, distribution.batch_shape
     joint: torch.Size | None
     try:
@@ -61,3 +67,45 @@ def check_event(distribution: TorchDistribution, value: torch.Tensor) -> None:
             f"{type(distribution).__name__}: expected a value that broadcasts with batch shape "
             f"{tuple(batch)} and ends in event shape {tuple(event)}, got shape {tuple(value.shape)}"
         )
+
+
+def words(constraint: Any) -> str:
+    """Name a constraint with its bounds, long tensors by their shape.
+
+    Example:
+        >>> words(torch.distributions.constraints.greater_than(torch.zeros(2, 3)))
+        'GreaterThan(lower_bound=tensor of shape (2, 3))'
+    """
+    name = type(constraint).__name__.lstrip("_")
+    if hasattr(constraint, "base_constraint"):
+        inner = words(constraint.base_constraint)
+        depth = getattr(constraint, "reinterpreted_batch_ndims", None)
+        return f"{name}({inner})" if depth is None else f"{inner} in each of the last {depth} dimensions"
+    parts = []
+    for key, value in vars(constraint).items():
+        if isinstance(value, torch.Tensor):
+            value = value.item() if value.numel() == 1 else f"tensor of shape {tuple(value.shape)}"
+        parts.append(f"{key}={value}")
+    return f"{name}({', '.join(parts)})" if parts else name
+
+
+def offenders(value: torch.Tensor, valid: torch.Tensor, event_dim: int) -> str:
+    """Say how many events offend, and show the first with its index.
+
+    Args:
+        value: what was checked, shape ... + E.
+        valid: the result, of the shape that the left part of ``value`` broadcasts to.
+        event_dim: number of dimensions in E.
+
+    Example:
+        >>> x = torch.tensor([1.0, -2.0])
+        >>> offenders(x, x > 0, 0)
+        '1 offending, the first -2.0 at index (1,)'
+    """
+    event = value.shape[value.dim() - event_dim :]
+    left = torch.broadcast_shapes(value.shape[: value.dim() - event_dim], valid.shape)
+    bad = (~valid.expand(left)).nonzero()
+    first = tuple(bad[0].tolist())
+    shown = value.detach().expand(left + event)[first].tolist()
+    where = f" at index {first}" if first else ""
+    return f"{len(bad)} offending, the first {shown}{where}"

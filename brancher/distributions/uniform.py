@@ -24,6 +24,12 @@ class Uniform(td.Uniform, Distribution):
         tensor([-0.6931, -0.6931,    -inf])
     """
 
+    # Each end bounds the other; the constructor compares them, so that both are named.
+    arg_constraints = {
+        "low": td.constraints.dependent(is_discrete=False, event_dim=0),
+        "high": td.constraints.dependent(is_discrete=False, event_dim=0),
+    }
+
     def __init__(self, low: Number, high: Number, validate_args: bool | None = None) -> None:
         self.low, self.high = promote(self, low=low, high=high)
         Distribution.__init__(self, self.low.shape, SCALAR, validate_args)

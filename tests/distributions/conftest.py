@@ -29,8 +29,8 @@ class Case:
         build: the tensors -> the distribution; the family's own constructor when None.
         bad: argument -> a value outside its constraint.
         outside: a value outside the support (nested list or number), None if there is none.
-        skip: contract name -> the reason why it can not hold. Names: "moments", "normalised", "fit",
-            "gradient", "pickle", "trace", "float32", "infer_shapes", "expand", "mask".
+        skip: contract name -> the reason why it can not hold. The names are those in the tests' marks
+            ``@pytest.mark.contract(name)``.
     """
 
     family: type

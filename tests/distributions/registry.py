@@ -46,10 +46,10 @@ def binomial_like(law: Callable[..., Any], swap: bool = False) -> Callable[..., 
     return build
 
 
-def wishart(df: float, **matrix: Any) -> Any:
+def wishart(df: Any, **matrix: Any) -> Any:
     name, value = next(iter(matrix.items()))
     scale = {"covariance_matrix": lambda m: m, "scale_tril": lambda m: m @ m.T}.get(name, np.linalg.inv)(value)
-    law = st.wishart(df, scale)
+    law = st.wishart(float(df), scale)
     return SimpleNamespace(logpdf=lambda x: law.logpdf(np.moveaxis(x, 0, -1)))
 
 
@@ -284,7 +284,7 @@ def discrete(case: Callable[..., Any]) -> list[Any]:
         case(
             dist.Bernoulli,
             {"probs": 0.3},
-            {"logits": [0.0, 3.0, -20.0]},
+            {"logits": [0.0, 3.0, -4.0]},
             scipy=binomial_like(st.bernoulli),
             bad={"probs": 1.5},
             outside=2.0,
@@ -405,7 +405,7 @@ def vectors(case: Callable[..., Any]) -> list[Any]:
         case(
             dist.Independent,
             {"loc": [0.0, 1.0], "scale": [1.0, 2.0]},
-            {"loc": [[0.0, 1.0], [2.0, 3.0]], "scale": 1.0},
+            {"loc": [[0.0, 1.0], [2.0, 3.0]], "scale": [[1.0, 0.5], [2.0, 1.0]]},
             build=lambda loc, scale: dist.Independent(dist.Normal(loc, scale), 1),
             outside=[float("nan"), 0.0],
             skip=NO_SHAPES,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from brancher.distributions.validation import validation_enabled
 from brancher.errors import DistributionError
 
 
@@ -41,7 +42,7 @@ def test_expand_keeps_the_density(member: Any) -> None:
     torch.testing.assert_close(e.log_prob(x), d.log_prob(x))
 
 
-@pytest.mark.contract("expand")
+@pytest.mark.contract("independent")
 def test_expanded_copies_draw_independently(member: Any) -> None:
     e = member.make().expand_by([50])
     if e.support.is_discrete:
@@ -140,7 +141,9 @@ def test_dtype_of_the_parameters_is_kept(member: Any, dtype: torch.dtype) -> Non
 def test_float32_density_is_close_to_float64(member: Any) -> None:
     d = member.make(torch.float32)
     x = d.sample(torch.Size([100]))
-    wanted = member.make().log_prob(x.double() if x.is_floating_point() else x)
+    # Rounding to float32 may leave a support that float64 can resolve.
+    with validation_enabled(False):
+        wanted = member.make().log_prob(x.double() if x.is_floating_point() else x)
     # The draw is exact in both; a density near the border of its support amplifies its rounding.
     inside = wanted.abs() < 50
     got = d.log_prob(x).double()

@@ -1,6 +1,6 @@
 """Probabilistic programming on PyTorch."""
 
-from brancher import distributions, handlers, infer, params
+from brancher import distributions, handlers, infer, params, plots
 from brancher.decorators import guide, model
 from brancher.distributions.validation import enable_validation, validation_enabled
 from brancher.handlers import condition, do
@@ -43,6 +43,7 @@ __all__ = [
     "params",
     "plate",
     "plate_stack",
+    "plots",
     "render_model",
     "sample",
     "set_rng_seed",

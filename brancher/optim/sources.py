@@ -16,7 +16,7 @@ from brancher.errors import OptimError, OptimTypeError
 Options: TypeAlias = Mapping[str, Any] | Callable[..., Mapping[str, Any]]
 Leaves: TypeAlias = Mapping[str, torch.Tensor]
 
-# The state of ASGD's foreach form drifts from that of its loop by 1e-5 in a few steps.
+# ASGD's foreach form drifts from its loop: 1e-5 after 200 steps from 1 in float32.
 _NO_FOREACH = (torch.optim.ASGD,)
 
 

@@ -83,7 +83,7 @@ class ModuleView:
             if value is leaf
         ]
 
-    # named_parameters() walks and formats names; comparing identities is ten times faster. The
+    # named_parameters() walks and formats names at every call; identities are quickly compared. The
     # dictionaries are those that register_parameter and add_module write to.
     def _is_current(self) -> bool:
         if not self._seen:

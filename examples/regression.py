@@ -93,7 +93,7 @@ def draw(result: Result, path: Path) -> None:
         color="tab:red",
         label="all counties",
     )
-    figure.colorbar(dots, label="houses measured")
+    figure.colorbar(dots, label="houses measured", ticks=[1, 3, 10, 30, 100], format="%d")
     axes.set(xlabel="log uranium in the soil (log ppm)", ylabel="log radon in the basement (log pCi/L)")
     axes.set_title("Radon in the 85 counties of Minnesota", loc="left")
     axes.legend(loc="upper left", frameon=False)

@@ -1,7 +1,21 @@
 """Guides made from models."""
 
+from brancher.infer.autoguide.continuous import AutoContinuous
 from brancher.infer.autoguide.delta import AutoDelta
+from brancher.infer.autoguide.diagonal_normal import AutoDiagonalNormal
 from brancher.infer.autoguide.guide import AutoGuide
+from brancher.infer.autoguide.laplace import AutoLaplaceApproximation
+from brancher.infer.autoguide.low_rank import AutoLowRankMultivariateNormal
+from brancher.infer.autoguide.multivariate_normal import AutoMultivariateNormal
 from brancher.infer.autoguide.normal import AutoNormal
 
-__all__ = ["AutoDelta", "AutoGuide", "AutoNormal"]
+__all__ = [
+    "AutoContinuous",
+    "AutoDelta",
+    "AutoDiagonalNormal",
+    "AutoGuide",
+    "AutoLaplaceApproximation",
+    "AutoLowRankMultivariateNormal",
+    "AutoMultivariateNormal",
+    "AutoNormal",
+]

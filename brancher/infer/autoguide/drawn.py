@@ -86,7 +86,7 @@ class Drawn(Distribution):
 
 
 def _kl_drawn(p: Drawn, q: TorchDistribution) -> torch.Tensor:
-    return kl_divergence(p.law, q)  # type: ignore[no-any-return]
+    return kl_divergence(p.law, q)
 
 
 # The wrappers too: torch warns where two registered pairs fit equally well.

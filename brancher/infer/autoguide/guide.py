@@ -100,6 +100,10 @@ class AutoGuide(GuideModule, ABC):
     def draws(self, lead: torch.Size) -> Draws:
         """Draw all latent sites, with ``lead`` batch dimensions on the left."""
 
+    def issue(self, lead: torch.Size) -> Draws:
+        """Draw all latent sites inside a call, where guides may show auxiliary sites."""
+        return self.draws(lead)
+
     def asks(self, latent: Latent) -> bool:
         """Whether the model must be asked about a site at every call."""
         return latent.is_bounded or latent.is_masked
@@ -122,12 +126,20 @@ class AutoGuide(GuideModule, ABC):
         """
         if not self._latents:
             shown = look(self.model, self.init_loc_fn, args, kwargs, type(self).__name__)
-            self.declare(shown.latents)
+            with torch.random.fork_rng(devices=[]):
+                self.declare(shown.latents)
             self._latents, self._given = shown.latents, shown.given
             self.forget_caches()
             self._forgotten = shown.trace
         self.register()
         return self
+
+    def adopt(self, other: AutoGuide) -> None:
+        """Take over what another guide has seen of the same model, and make parameters for it."""
+        with torch.random.fork_rng(devices=[]):
+            self.declare(other._latents)
+        self._latents, self._given = other._latents, other._given
+        self.register()
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.setup(*args, **kwargs)
@@ -168,7 +180,7 @@ class AutoGuide(GuideModule, ABC):
             Values by site name.
         """
         self._prepare(args, kwargs)
-        draws, rows = self.draws(self._lead()), self._rows(args, kwargs)
+        draws, rows = self.issue(self._lead()), self._rows(args, kwargs)
         scopes: dict[str, PlateScope] = {}
         values: Tensors = {}
 

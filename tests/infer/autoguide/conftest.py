@@ -14,6 +14,10 @@ from brancher.infer import autoguide
 GUIDES = {
     "AutoDelta": autoguide.AutoDelta,
     "AutoNormal": autoguide.AutoNormal,
+    "AutoDiagonalNormal": autoguide.AutoDiagonalNormal,
+    "AutoMultivariateNormal": autoguide.AutoMultivariateNormal,
+    "AutoLowRankMultivariateNormal": autoguide.AutoLowRankMultivariateNormal,
+    "AutoLaplaceApproximation": autoguide.AutoLaplaceApproximation,
 }
 
 

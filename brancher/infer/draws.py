@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError, nearest
-from brancher.handlers import Trace
+from brancher.handlers import Message, Trace
 
 
 def check_count(owner: str, name: str, value: Any) -> None:
@@ -85,3 +85,27 @@ def warn_unknown(owner: str, given: Mapping[str, torch.Tensor], record: Trace) -
                 BrancherWarning,
                 stacklevel=4,
             )
+
+
+def fitting(message: Message, value: torch.Tensor) -> torch.Tensor:
+    """One draw's value for a site, without dimensions of size 1 that the site does not have.
+
+    Raises:
+        InferenceError: the shapes do not fit, naming both.
+    """
+    if message.type != "sample":
+        return value
+    shape = tuple(message.fn.batch_shape) + tuple(message.fn.event_shape)
+    while value.dim() > len(shape) and value.shape[0] == 1:
+        value = value.squeeze(0)
+    try:
+        fits = tuple(torch.broadcast_shapes(value.shape, shape)) == shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise InferenceError(
+            f"site '{message.name}': expected samples of shape (draws, {', '.join(map(str, shape))}), got "
+            f"{tuple(value.shape)} after the draws; give batch_ndims=2 for samples grouped by chain, or the "
+            "arguments that the samples belong to"
+        )
+    return value

@@ -12,11 +12,12 @@ import torch
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError
 from brancher.handlers import Message, Trace, block
 from brancher.handlers.density import score
+from brancher.infer.agreement import choose
 from brancher.infer.checks import check_pair
 from brancher.infer.diagnostics import psis
 from brancher.infer.draws import check_count
 from brancher.infer.pairing import paired_traces
-from brancher.infer.replicate import lay_out, replicate, why_not_batched
+from brancher.infer.replicate import lay_out, replicate
 from brancher.infer.samples import Samples, labels_of
 
 Fn = Callable[..., Any]
@@ -97,10 +98,9 @@ class Importance:
                 values |= {f"{sign} {site.name}": score(site) for site in one.scored()}
             return values
 
-        vectorized = self.parallel
-        if vectorized is None:
-            vectorized = self.num_samples > 1 and why_not_batched(run, layout) is None
-        found, self.vectorized = replicate(run, read, layout, self.num_samples, vectorized, self.batch_size)
+        choice = choose(run, layout, self.num_samples, self.parallel)
+        self.vectorized = choice.vectorized
+        found = replicate(choice.way, run, read, layout, self.num_samples, self.batch_size)
         dims, coords = labels_of(shown, record)
         samples = Samples({site.name: found[f"value {site.name}"] for site in shown}, dims, coords)
         log_weights = _added(found, "+", self.num_samples) - _added(found, "-", self.num_samples)
@@ -132,14 +132,14 @@ class Importance:
     @property
     def smoothed_weights(self) -> torch.Tensor:
         """Normalised weights whose tail is smoothed by a generalised Pareto law."""
-        return psis(self.log_weights)[0].exp().to(self.log_weights.dtype)
+        return psis(self.log_weights.cpu())[0].exp().to(self.log_weights)
 
     @property
     def pareto_k(self) -> float:
         """Shape of the tail of the weights; above 0.7 the estimates are not to be trusted."""
         spread = self.log_weights.max() - self.log_weights.min()
         # Weights that differ by rounding alone have no tail to fit.
-        return float(psis(self.log_weights)[1]) if float(spread) > 1e-3 else 0.0
+        return float(psis(self.log_weights.cpu())[1]) if float(spread) > 1e-3 else 0.0
 
     @property
     def effective_sample_size(self) -> torch.Tensor:

@@ -10,8 +10,9 @@ import torch
 from brancher.errors import InferenceError
 from brancher.handlers import Message, Trace, trace
 from brancher.handlers.density import score
+from brancher.infer.agreement import choose
 from brancher.infer.draws import check_count, flat_draws, warn_unknown
-from brancher.infer.replicate import lay_out, replicate, why_not_batched
+from brancher.infer.replicate import lay_out, replicate
 from brancher.infer.samples import Samples, labels_of
 
 
@@ -68,9 +69,8 @@ def log_likelihood(
     _check_sites(record, given)
     observed = [site for site in record.sites("sample") if site.is_observed]
     count = lead.numel()
-    if parallel is None:
-        parallel = count > 1 and why_not_batched(run, layout) is None
-    values = replicate(run, _densities, layout, count, parallel, batch_size).values
+    way = choose(run, layout, count, parallel).way
+    values = replicate(way, run, _densities, layout, count, batch_size)
     shaped = {name: value.reshape(lead + value.shape[1:]) for name, value in values.items()}
     dims, coords = labels_of([_density_site(site) for site in observed], record)
     return Samples(shaped, dims, coords, batch_ndims=len(lead))

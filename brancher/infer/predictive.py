@@ -17,10 +17,11 @@ from brancher.errors import (
     nearest,
 )
 from brancher.handlers import Message, Trace, trace
+from brancher.infer.agreement import Choice, choose
 from brancher.infer.checks import shapes_of
 from brancher.infer.draws import check_count, flat_draws, warn_unknown
 from brancher.infer.pairing import paired_traces
-from brancher.infer.replicate import Layout, Run, lay_out, replicate, why_not_batched
+from brancher.infer.replicate import Layout, Run, lay_out, replicate
 from brancher.infer.samples import Samples, labels_of
 
 Fn = Callable[..., Any]
@@ -33,7 +34,7 @@ class Predictive:
     guide give; the others are drawn. Observed sites stay observed: call the model without its
     data (``obs=None``) to predict them. Draws run as one batch dimension left of every plate
     where that gives what single runs give (two draws are compared both ways at first sight),
-    else one after the other.
+    else in the lanes of a ``vmap`` where that does, else one after the other.
 
     Args:
         model: the model.
@@ -42,14 +43,14 @@ class Predictive:
         num_samples: how many draws, > 0; follows from ``posterior_samples`` where given.
         return_sites: the sites to return, ``"_RETURN"`` for the model's return value; ``()`` for
             sample and deterministic sites that are not in ``posterior_samples``, None for all.
-        parallel: True for a batch unseen, False for a loop, None to find out.
+        parallel: True for a batch unchecked, False for a loop, None to find out.
         batch_size: how many draws to run in one batch, a bound on memory; None for all.
         batch_ndims: dimensions on the left of ``posterior_samples`` that count draws: 2 where they
             are grouped by chain, 0 for a single draw.
 
     Attributes:
-        vectorized: whether the last call ran as a batch; None before.
-        reason: why it did not, or None.
+        vectorized: whether the last call ran its draws together; None before.
+        reason: why not as a batch, or None.
 
     Raises:
         InferenceError: the numbers of draws disagree or are not positive.
@@ -96,7 +97,7 @@ class Predictive:
         self.parallel, self.batch_size = parallel, batch_size
         self.vectorized: bool | None = None
         self.reason: str | None = None
-        self._reasons: dict[Any, str | None] = {}
+        self._choices: dict[Any, Choice] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Samples:
         """Run the model with these arguments.
@@ -113,12 +114,13 @@ class Predictive:
         record = layout.traces[0]
         self._check_names(layout)
         sites = self._chosen(record)
-        self.vectorized = self._decide(run, layout, args, kwargs)
+        choice = self._choose(run, layout, args, kwargs)
+        self.vectorized, self.reason = choice.vectorized, choice.reason
 
         def read(traces: Sequence[Trace]) -> dict[str, torch.Tensor]:
             return {site.name: _value_of(traces[0], site.name) for site in sites}
 
-        values = replicate(run, read, layout, self.num_samples, self.vectorized, self.batch_size).values
+        values = replicate(choice.way, run, read, layout, self.num_samples, self.batch_size)
         dims, coords = labels_of([site for site in sites if site.name != "_RETURN"], record)
         shaped = {name: value.reshape(self._lead_shape() + value.shape[1:]) for name, value in values.items()}
         return Samples(shaped, dims, coords, batch_ndims=len(self._lead_shape()))
@@ -132,16 +134,11 @@ class Predictive:
     def _lead_shape(self) -> torch.Size:
         return self._lead if self._lead is not None else torch.Size([self.num_samples])
 
-    def _decide(self, run: Run, layout: Layout, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        if self.parallel is not None:
-            return self.parallel
-        if self.num_samples == 1:
-            return False
+    def _choose(self, run: Run, layout: Layout, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Choice:
         key = (shapes_of(args), shapes_of(kwargs), layout.nesting)
-        if key not in self._reasons:
-            self._reasons[key] = why_not_batched(run, layout)
-        self.reason = self._reasons[key]
-        return self.reason is None
+        if key not in self._choices:
+            self._choices[key] = choose(run, layout, self.num_samples, self.parallel)
+        return self._choices[key]
 
     def _check_names(self, layout: Layout) -> None:
         record = layout.traces[0]

@@ -1,7 +1,7 @@
-"""Run a model once for every draw: all draws as one batch, or one after the other.
+"""Run a model once for every draw: as a batch, in the lanes of a ``vmap``, or one after the other.
 
-A batch puts the draws into one dimension left of everything the model uses. Whether a model
-allows that is found out by running two draws as a batch and each of them alone.
+A batch puts the draws into one dimension left of everything the model uses. Models that fix the
+ranks of their tensors (``x @ w``) can not take that, but their densities can be mapped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from brancher.distributions.validation import is_validating, validation_enabled
 from brancher.errors import InferenceError
 from brancher.handlers import Message, Trace, substitute
-from brancher.handlers.density import SCORED, score
+from brancher.handlers.density import SCORED
+from brancher.infer.draws import fitting
 from brancher.infer.particles import particle_plate
 
 Values: TypeAlias = Mapping[str, torch.Tensor]
@@ -40,11 +41,8 @@ class Layout(NamedTuple):
     given: dict[str, torch.Tensor]
 
 
-class Replicas(NamedTuple):
-    """What was read, with the draws on the left, and whether they were run as a batch."""
-
-    values: dict[str, torch.Tensor]
-    vectorized: bool
+#: Runs for every draw: (run, read, layout, values given, how many).
+Way: TypeAlias = Callable[[Run, Read, Layout, Values, int], dict[str, torch.Tensor]]
 
 
 def lay_out(run: Run, given: Values) -> Layout:
@@ -53,7 +51,8 @@ def lay_out(run: Run, given: Values) -> Layout:
     Raises:
         InferenceError: a given value does not have its site's shape.
     """
-    with _aside(), substitute(substitute_fn=lambda message: _first(given, message)):
+    first = {name: value[0] for name, value in given.items()}
+    with aside(), substitute(substitute_fn=answers(first)):
         traces = run()
     sites = [site for record in traces for site in record.sites()]
     plates = [-frame.dim for site in sites for frame in site.frames if frame.dim is not None]
@@ -61,39 +60,8 @@ def lay_out(run: Run, given: Values) -> Layout:
     return Layout(traces, max([0, *plates, *batches]), dict(given))
 
 
-def _first(given: Values, message: Message) -> torch.Tensor | None:
-    value = given.get(message.name)
-    if value is None:
-        return None
-    return _fitting(message, value[0])
-
-
-def _fitting(message: Message, value: torch.Tensor) -> torch.Tensor:
-    """One draw's value for a site, without dimensions of size 1 that the site does not have.
-
-    Raises:
-        InferenceError: the shapes do not fit, naming both.
-    """
-    if message.type != "sample":
-        return value
-    shape = tuple(message.fn.batch_shape) + tuple(message.fn.event_shape)
-    while value.dim() > len(shape) and value.shape[0] == 1:
-        value = value.squeeze(0)
-    try:
-        fits = tuple(torch.broadcast_shapes(value.shape, shape)) == shape
-    except RuntimeError:
-        fits = False
-    if not fits:
-        raise InferenceError(
-            f"site '{message.name}': expected samples of shape (draws, {', '.join(map(str, shape))}), got "
-            f"{tuple(value.shape)} after the draws; give batch_ndims=2 for samples grouped by chain, or the "
-            "arguments that the samples belong to"
-        )
-    return value
-
-
 @contextmanager
-def _aside() -> Iterator[None]:
+def aside() -> Iterator[None]:
     """Run functions for what they show: no gradient, no warning, the random state as before."""
     with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -101,53 +69,47 @@ def _aside() -> Iterator[None]:
 
 
 def replicate(
-    run: Run,
-    read: Read,
-    layout: Layout,
-    num_samples: int,
-    vectorized: bool,
-    batch_size: int | None = None,
-) -> Replicas:
-    """Run for every draw and collect what is read.
+    way: Way, run: Run, read: Read, layout: Layout, num_samples: int, batch_size: int | None = None
+) -> dict[str, torch.Tensor]:
+    """Run for every draw and collect what is read, the draws on the left.
 
     Args:
+        way: :func:`in_batch`, :func:`~brancher.infer.lanes.in_lanes` or :func:`in_loop`.
         run: one run; latent sites named in ``layout.given`` take their values from there.
         read: what to take out of its traces.
         layout: see :func:`lay_out`.
         num_samples: how many draws, > 0.
-        vectorized: whether as a batch.
-        batch_size: how many draws in one batch; None for all.
+        batch_size: how many draws to run together; None for all.
 
     Raises:
         InferenceError: what is read has not one shape in all runs.
     """
+    step = batch_size or num_samples
+    chunks = []
     with torch.no_grad():
-        if not vectorized:
-            return Replicas(_in_loop(run, read, layout.given, num_samples), False)
-        shapes = {name: value.shape for name, value in read(layout.traces).items()}
-        step = batch_size or num_samples
-        chunks = []
         for start in range(0, num_samples, step):
             given = {name: value[start : start + step] for name, value in layout.given.items()}
-            size = min(step, num_samples - start)
-            chunks.append(_as_batch(run, read, given, size, layout.nesting, shapes))
-        return Replicas({name: torch.cat([c[name] for c in chunks]) for name in chunks[0]}, True)
+            chunks.append(way(run, read, layout, given, min(step, num_samples - start)))
+    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def _in_loop(run: Run, read: Read, given: Values, num_samples: int) -> dict[str, torch.Tensor]:
+def in_loop(run: Run, read: Read, layout: Layout, given: Values, size: int) -> dict[str, torch.Tensor]:
+    """Run the draws one after the other."""
     rows = []
-    for i in range(num_samples):
+    for i in range(size):
         now = {name: value[i] for name, value in given.items()}
         # What holds for the first draw's shapes holds for the others'.
-        with validation_enabled(is_validating() and i == 0), substitute(substitute_fn=_answers(now)):
+        with validation_enabled(is_validating() and i == 0), substitute(substitute_fn=answers(now)):
             rows.append(read(run()))
     return {name: _stacked(name, rows) for name in rows[0]}
 
 
-def _answers(now: Values) -> Callable[[Message], torch.Tensor | None]:
+def answers(now: Values) -> Callable[[Message], torch.Tensor | None]:
+    """What ``substitute`` asks: one draw's value for a site, or None."""
+
     def answer(message: Message) -> torch.Tensor | None:
         value = now.get(message.name)
-        return None if value is None else _fitting(message, value)
+        return None if value is None else fitting(message, value)
 
     return answer
 
@@ -158,15 +120,16 @@ def _stacked(name: str, rows: list[dict[str, torch.Tensor]]) -> torch.Tensor:
     if len(shapes) > 1:
         raise InferenceError(
             f"site '{name}': expected one shape in all draws, got {shapes[0]} and {shapes[1]}; leave it "
-            "out of "
-            "return_sites, or run its draws one by one"
+            "out of return_sites, or run its draws one by one"
         )
     return torch.stack(values)
 
 
-def _as_batch(
-    run: Run, read: Read, given: Values, size: int, nesting: int, shapes: Mapping[str, torch.Size]
-) -> dict[str, torch.Tensor]:
+def in_batch(run: Run, read: Read, layout: Layout, given: Values, size: int) -> dict[str, torch.Tensor]:
+    """Run the draws together, in a dimension left of all others."""
+    shapes = {name: value.shape for name, value in read(layout.traces).items()}
+    nesting = layout.nesting
+
     def answer(message: Message) -> torch.Tensor | None:
         value = given.get(message.name)
         return None if value is None else _spread(message, value, nesting)
@@ -185,7 +148,7 @@ def _spread(message: Message, value: torch.Tensor, nesting: int) -> torch.Tensor
     while len(own) > nesting + event_dim and own[0] == 1:
         own = own[1:]
     if message.type == "sample":
-        _fitting(message, value[0])
+        fitting(message, value[0])
     return value.reshape(value.shape[:1] + (1,) * (nesting + event_dim - len(own)) + own)
 
 
@@ -200,65 +163,3 @@ def _folded(name: str, value: torch.Tensor, size: int, shape: torch.Size) -> tor
         f"site '{name}': expected a batch of {size} draws of shape {tuple(shape)}, got {tuple(value.shape)}; "
         "give parallel=False, or write the model for batch dimensions on the left"
     )
-
-
-def why_not_batched(run: Run, layout: Layout) -> str | None:
-    """Say why a batch of draws would be wrong, or None where it is right.
-
-    Two draws are run as a batch, then each alone with the same values. Every value and every
-    log-density must be the same both times.
-    """
-    with _aside(), validation_enabled(False):
-        two = _two_draws(layout.given)
-        try:
-            shapes = {name: value.shape for name, value in _everything(layout.traces).items()}
-            pair = _as_batch(run, _everything, two, 2, layout.nesting, shapes)
-        except Exception as error:  # whatever the user's code raises on a batch
-            return f"a batch of draws fails ({type(error).__name__}: {error})"
-        for i in range(2):
-            now = {
-                name.removeprefix(_VALUE): v[i, None] for name, v in pair.items() if name.startswith(_VALUE)
-            }
-            try:
-                alone = _in_loop(run, _everything, now, 1)
-            except Exception as error:
-                return f"a single draw fails ({type(error).__name__}: {error})"
-            for name, value in alone.items():
-                if name not in pair or not _close(pair[name][i], value[0]):
-                    return f"the {name} mixes the draws of a batch"
-    return None
-
-
-def _two_draws(given: Values) -> dict[str, torch.Tensor]:
-    """The first draw and one that differs from it: two equal ones would hide that draws are mixed."""
-    if not given:
-        return {}
-    rows = torch.cat([value.reshape(value.shape[0], -1).double().cpu() for value in given.values()], dim=1)
-    differs = (rows != rows[0]).any(1).nonzero()
-    other = int(differs[0]) if len(differs) else 0
-    return {name: value[[0, other]] for name, value in given.items()}
-
-
-_VALUE = "value of "
-
-
-def _everything(traces: Sequence[Trace]) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-    for number, record in enumerate(traces):
-        for site in record.sites("sample", "deterministic", "factor", "plate"):
-            if site.type != "factor":
-                found[_VALUE + site.name] = site.value
-            if site.type in SCORED:
-                found[f"log-density {number} of {site.name}"] = score(site)
-        value = record.nodes["_RETURN"].value if "_RETURN" in record else None
-        if isinstance(value, torch.Tensor):
-            found[f"return value {number}"] = value
-    return found
-
-
-def _close(together: torch.Tensor, alone: torch.Tensor) -> bool:
-    if together.shape != alone.shape:
-        return False
-    together, alone = together.double(), alone.double()
-    size = float(alone[torch.isfinite(alone)].abs().max()) if bool(torch.isfinite(alone).any()) else 1.0
-    return torch.allclose(together, alone, rtol=1e-3, atol=1e-4 * size, equal_nan=True)

@@ -17,7 +17,7 @@ from brancher.errors import (
     InferenceTypeError,
     UnknownNameError,
 )
-from brancher.infer import Predictive, Samples, log_likelihood, summary
+from brancher.infer import Importance, Predictive, Samples, log_likelihood, summary
 
 NAMES = ["Choate", "Deerfield", "Exeter"]
 
@@ -456,3 +456,21 @@ def test_summary_without_draws_error() -> None:
 def test_summary_of_a_tensor_error() -> None:
     with pytest.raises(InferenceTypeError, match="mapping"):
         summary(torch.zeros(3))  # type: ignore[arg-type]
+
+
+def test_every_device(device: torch.device) -> None:
+    def model(x: torch.Tensor, y: Any = None) -> None:
+        zero = torch.zeros((), device=device)
+        mu = sample("mu", dist.Normal(zero, zero + 1.0))
+        with plate("row", len(x), device=device):
+            sample("y", dist.Normal(mu + x, zero + 1.0), obs=y)
+
+    x = torch.ones(3, device=device)
+    prior = Predictive(model, num_samples=4)(x)
+    given = {"mu": prior["mu"]}
+    found = log_likelihood(model, given, x, x)["y"]
+    assert {prior["y"].device.type, found.device.type, Predictive(model, given)(x)["y"].device.type} == {
+        device.type
+    }
+    assert summary(prior).shape[0] == 4
+    assert Importance(model, num_samples=30).run(x, x).resample(3)["mu"].device.type == device.type

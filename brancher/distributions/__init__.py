@@ -7,6 +7,7 @@ Constraints, transforms and their registries are here too, so that
 from torch.distributions import ExponentialFamily
 
 from brancher.distributions import constraints, transforms
+from brancher.distributions import kl_own as kl_own  # registers
 from brancher.distributions.algebra import ExpandedDistribution, Independent, MaskedDistribution
 from brancher.distributions.asymmetric_laplace import AsymmetricLaplace, SoftAsymmetricLaplace
 from brancher.distributions.base import Distribution

@@ -25,6 +25,8 @@ def anchor(support: Any, value: torch.Tensor) -> Anchor:
         >>> anchor(constraints.positive, torch.zeros(3))
         1.0
     """
+    if hasattr(support, "anchor"):
+        return support.anchor(value)  # type: ignore[no-any-return]
     if isinstance(support, constraints.independent):
         return anchor(support.base_constraint, value)
     if isinstance(support, constraints.MixtureSameFamilyConstraint):

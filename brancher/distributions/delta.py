@@ -64,6 +64,10 @@ class Delta(Distribution):
         self._copy_switch(new)
         return new
 
+    def sample(self, sample_shape: Size = ()) -> torch.Tensor:
+        """Return ``v`` without its gradient, with the sample dimensions added on the left."""
+        return self.rsample(sample_shape).detach()
+
     def rsample(self, sample_shape: Size = ()) -> torch.Tensor:
         """Return ``v``, with the sample dimensions added on the left."""
         return self.v.expand(torch.Size(sample_shape) + self.v.shape)

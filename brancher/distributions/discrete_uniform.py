@@ -67,9 +67,10 @@ class DiscreteUniform(Distribution):
     def sample(self, sample_shape: Size = ()) -> torch.Tensor:
         """Draw integers; the bias of the modulus is below 2^-30 for ranges below 2^32."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        bits = torch.randint(2**62, shape, device=self.low.device)
-        size = (self.high - self.low + 1).to(torch.int64)
-        return self.low + (bits % size).to(self.low.dtype)
+        with torch.no_grad():
+            bits = torch.randint(2**62, shape, device=self.low.device)
+            size = (self.high - self.low + 1).to(torch.int64)
+            return self.low + (bits % size).to(self.low.dtype)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-mass in nats; -inf outside the range."""

@@ -75,7 +75,7 @@ class Empirical(Distribution):
         count = torch.Size(sample_shape).numel()
         index = torch.multinomial(flat, max(count, 1), replacement=True)[:, :count]
         index = index.mT.reshape(shape + (1,) * (1 + self.event_dim))
-        aligned = self._samples.expand(torch.Size(sample_shape) + self._samples.shape)
+        aligned = self._samples.detach().expand(torch.Size(sample_shape) + self._samples.shape)
         picked = index.expand((*shape, 1, *self.event_shape))
         return aligned.gather(len(shape), picked).squeeze(len(shape))
 
@@ -87,6 +87,13 @@ class Empirical(Distribution):
         for _ in range(self.event_dim):
             is_same = is_same.all(-1)
         return torch.where(is_same, self._log_masses, -torch.inf).logsumexp(-1)
+
+    @classmethod
+    def infer_shapes(cls, **arg_shapes: Size) -> tuple[torch.Size, torch.Size]:
+        """The weights' shape tells which dimension of the samples counts the draws."""
+        samples = torch.Size(arg_shapes["samples"])
+        n = len(arg_shapes.get("log_weights", samples[:1]))
+        return samples[: n - 1], samples[n:]
 
     def _aligned_masses(self) -> torch.Tensor:
         shape = self._log_masses.shape + (1,) * self.event_dim

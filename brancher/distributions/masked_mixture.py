@@ -86,8 +86,8 @@ class MaskedMixture(Distribution):
         """
         if self._validate_args:
             self._validate_sample(value)
-        value0 = self._pick(value, torch.as_tensor(anchor(self.component0.support, value)).to(value))
-        value1 = self._pick(torch.as_tensor(anchor(self.component1.support, value)).to(value), value)
+        value0 = self._pick(value, _point(self.component0.support, value))
+        value1 = self._pick(_point(self.component1.support, value), value)
         return torch.where(
             self.mask_tensor, self.component1.log_prob(value1), self.component0.log_prob(value0)
         )
@@ -110,8 +110,17 @@ class _MaskedSupport(constraints.Constraint):
     def check(self, value: torch.Tensor) -> torch.Tensor:
         return torch.where(self.mask, self.support1.check(value), self.support0.check(value))
 
+    def anchor(self, value: torch.Tensor) -> torch.Tensor:
+        """Return a point of the region, for masked-out values."""
+        mask = self.mask.reshape(self.mask.shape + (1,) * self.event_dim)
+        return torch.where(mask, _point(self.support1, value), _point(self.support0, value))
+
     def __repr__(self) -> str:
         return f"MaskedSupport({self.support0}, {self.support1})"
+
+
+def _point(support: Any, value: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(anchor(support, value)).to(value)
 
 
 def _check(mask: Any, component0: TorchDistribution, component1: TorchDistribution) -> None:

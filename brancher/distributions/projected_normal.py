@@ -82,8 +82,8 @@ class ProjectedNormal(Distribution):
 def _normalised(x: torch.Tensor) -> torch.Tensor:
     # Zero has no direction; the first axis stands for it, so that the result lies on the sphere.
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    axis = torch.nn.functional.one_hot(torch.zeros_like(x[..., 0], dtype=torch.int64), x.shape[-1])
-    return torch.where(length > 0, x / length.clamp(min=torch.finfo(x.dtype).tiny), axis.to(x.dtype))
+    axis = torch.nn.functional.pad(torch.ones_like(x[..., :1]), (0, x.shape[-1] - 1))
+    return torch.where(length > 0, x / length.clamp(min=torch.finfo(x.dtype).tiny), axis)
 
 
 def _log_radial_ratio(t: torch.Tensor, n: int) -> torch.Tensor:

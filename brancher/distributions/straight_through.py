@@ -89,7 +89,7 @@ class RelaxedOneHotCategoricalStraightThrough(OneHotCategorical):
         """Draw a unit vector with the gradient of the relaxed draw."""
         shape = self._extended_shape(torch.Size(sample_shape))
         noisy = self.logits - (-open_uniform(shape, self.logits).log()).log()
-        hard = torch.nn.functional.one_hot(noisy.argmax(-1), shape[-1]).to(noisy.dtype)
+        hard = torch.zeros_like(noisy).scatter(-1, noisy.argmax(-1, keepdim=True), 1.0)
         return _hard(hard, (noisy / self.temperature.unsqueeze(-1)).softmax(-1))
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch.distributions import Distribution as TorchDistribution
-from torch.distributions import constraints
 
+from brancher.distributions import constraints
 from brancher.distributions.anchors import anchor
 from brancher.distributions.base import Distribution
+from brancher.distributions.bounds import between, is_bound
 from brancher.distributions.elementwise import example_of, open_uniform
 from brancher.distributions.parameters import Number, expand_parameters, to_tensors
 from brancher.distributions.shapes import Size, broadcast
@@ -47,6 +48,8 @@ class TruncatedDistribution(Distribution):
         validate_args: bool | None = None,
     ) -> None:
         _check_base(base_dist)
+        self._has_low = is_bound(low) or hasattr(base_dist.support, "lower_bound")
+        self._has_high = is_bound(high) or hasattr(base_dist.support, "upper_bound")
         bounds = (-math.inf if low is None else low, math.inf if high is None else high)
         low, high, _ = to_tensors(self, low=bounds[0], high=bounds[1], base=example_of(base_dist))
         shape = broadcast("low, high", low.shape, high.shape, base_dist.batch_shape)
@@ -69,8 +72,8 @@ class TruncatedDistribution(Distribution):
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self) -> Any:
-        """The closed interval."""
-        return constraints.interval(self.low, self.high)
+        """The closed interval; half a line where a bound is missing."""
+        return between(self.low if self._has_low else None, self.high if self._has_high else None)
 
     def _mass_below(self, bound: torch.Tensor) -> torch.Tensor:
         """The base's distribution function, also at infinite bounds."""

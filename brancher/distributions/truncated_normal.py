@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 import torch
-from torch.distributions import constraints
 
+from brancher.distributions import constraints
+from brancher.distributions.bounds import between, is_bound
 from brancher.distributions.elementwise import Elementwise
 from brancher.distributions.normal_tail import (
     distance_at,
@@ -30,8 +31,8 @@ class TruncatedNormal(Elementwise):
     Args:
         loc: mean before truncation.
         scale: standard deviation before truncation; > 0.
-        low: lower bound, may be -inf.
-        high: upper bound, > ``low``, may be inf.
+        low: lower bound; the number -inf for none.
+        high: upper bound, > ``low``; the number inf for none.
 
     Example:
         >>> d = TruncatedNormal(0.0, 1.0, low=30.0)
@@ -59,6 +60,7 @@ class TruncatedNormal(Elementwise):
         high: Number = math.inf,
         validate_args: bool | None = None,
     ) -> None:
+        self._has_low, self._has_high = is_bound(low), is_bound(high)
         super().__init__(validate_args, loc=loc, scale=scale, low=low, high=high)
         if self._validate_args and not bool((self.low < self.high).all()):
             raise DistributionError(
@@ -68,8 +70,8 @@ class TruncatedNormal(Elementwise):
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self) -> Any:
-        """The closed interval; half a line or the line where bounds are all infinite."""
-        return constraints.interval(self.low, self.high)
+        """The closed interval; half a line or the line where a bound is missing."""
+        return between(self.low if self._has_low else None, self.high if self._has_high else None)
 
     @property
     def mode(self) -> torch.Tensor:

@@ -56,6 +56,8 @@ class Unit(Distribution):
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Return ``log_factor``, whatever the (empty) value."""
+        if self._validate_args:
+            self._validate_sample(value)
         shape = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
         return self.log_factor.expand(shape)
 

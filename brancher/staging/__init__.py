@@ -1,4 +1,4 @@
-"""Functions of tensors, compiled: the only place that knows the compiler, and it knows nothing of probability."""
+"""Functions of tensors, compiled: the only place that knows the compiler. It knows nothing of probability."""
 
 from brancher.staging.export import export
 from brancher.staging.loop import LoopResult, StagedLoop, stage_loop, staged_loop

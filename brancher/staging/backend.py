@@ -1,13 +1,13 @@
 """Every private name of torch that the package uses, and nothing else knows them.
 
-Written for torch 2.13. `self_test` says which names a torch version has moved; staging then runs eagerly. Nothing
-here is imported before the first use: Inductor takes seconds to import.
+Written for torch 2.13. `self_test` says which names a torch version has moved; staging then runs eagerly.
+Nothing here is imported before the first use: Inductor takes seconds to import.
 
 Two ways to compile:
 
-* CPU: the graph is functionalised and decomposed here, lowered by ``compile_fx_inner`` to C++ text, and built as a
-  library of our own (`native`). This leaves out AOTAutograd (a second trace and a wrapper of 20 us a call), the
-  attention patterns (1 s), and the probe of the vector unit (4 s).
+* CPU: the graph is functionalised and decomposed here, lowered by ``compile_fx_inner`` to C++ text, and
+  built as a library of our own (`native`). This leaves out AOTAutograd (a second trace, and a wrapper that
+  costs 20 us a call), the attention patterns (1 s), and the probe of the vector unit (4 s).
 * other devices, and graphs that call back into Python: ``standalone_compile``.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import shlex
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -27,7 +28,9 @@ Runner = Callable[[list[Tensor]], Sequence[Tensor]]
 # What is used, by module; checked by `self_test`.
 _NAMES: dict[str, tuple[str, ...]] = {
     "torch.fx.experimental.proxy_tensor": ("make_fx",),
-    "torch._subclasses.fake_tensor": ("FakeTensorMode",),
+    "torch._subclasses.fake_tensor": ("FakeTensor", "FakeTensorMode"),
+    "torch.utils._python_dispatch": ("TorchDispatchMode",),
+    "torch.utils._pytree": ("tree_map",),
     "torch.fx.experimental.symbolic_shapes": ("ShapeEnv",),
     "torch._inductor": ("standalone_compile",),
     "torch._inductor.compile_fx": ("compile_fx_inner",),
@@ -53,7 +56,8 @@ def self_test() -> list[str]:
     missing = []
     for module, names in _NAMES.items():
         try:
-            holder = importlib.import_module(module)
+            with _quiet():
+                holder = importlib.import_module(module)
         except ImportError:
             try:  # names inside torch._C are attributes, not modules
                 holder = importlib.import_module(module.rpartition(".")[0])
@@ -86,11 +90,12 @@ class Guard:
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         # 0.7 us for 30 tensors; a tuple of their properties in Python takes 13 us.
-        self.check: Callable[..., bool] = torch._C._dynamo.guards.TensorGuards(
-            *tensors,
-            dynamic_dims_sizes=[list(t.shape) for t in tensors],
-            dynamic_dims_strides=[list(t.stride()) for t in tensors],
-        ).check
+        sizes: Any = [list(t.shape) for t in tensors]
+        strides: Any = [list(t.stride()) for t in tensors]
+        guards = torch._C._dynamo.guards.TensorGuards(
+            *tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
+        )
+        self.check: Callable[..., bool] = guards.check
 
 
 def has_function_modes() -> bool:
@@ -98,27 +103,95 @@ def has_function_modes() -> bool:
     return bool(torch._C._len_torch_function_stack())
 
 
-def trace(function: Callable[..., Any], tensors: Sequence[Tensor]) -> torch.fx.GraphModule:
-    """Record the operations of a function; nothing is computed, drawn or mutated."""
-    from torch.fx.experimental.proxy_tensor import make_fx
+def trace(
+    function: Callable[..., Any], tensors: Sequence[Tensor]
+) -> tuple[torch.fx.GraphModule, dict[int, Tensor]]:
+    """Record the operations of a function; nothing is computed, drawn or mutated.
 
-    traced: torch.fx.GraphModule = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors)
-    return traced
+    Returns:
+        The graph, and the tensors that it read from outside, by the ``id`` of the stand-in that it holds.
+    """
+    with _quiet():
+        importlib.import_module("torch._inductor.config")  # what make_fx imports at its first call
+        from torch._subclasses.fake_tensor import FakeTensorMode
+        from torch.fx.experimental.proxy_tensor import make_fx
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
+    fake = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv(), static_shapes=True)
+    outside = _outside_mode(fake)
+
+    def watched(*inputs: Tensor) -> Any:
+        with outside:
+            return function(*inputs)
+
+    with fake:
+        graph = make_fx(watched, tracing_mode="fake")(*[fake.from_tensor(t) for t in tensors])
+    return graph, {id(stand_in): real for real, stand_in in outside.found.values()}
 
 
-def functional(graph: torch.fx.GraphModule, tensors: Sequence[Tensor]) -> tuple[torch.fx.GraphModule, list[Tensor]]:
-    """Return the graph without mutations (``copy_`` into inputs remains at its end), decomposed for Inductor."""
-    from torch._inductor.decomposition import select_decomp_table
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.fx.experimental.proxy_tensor import make_fx
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+def _outside_mode(fake: Any) -> Any:
+    """Return a mode that replaces tensors from outside the arguments by stand-ins without values.
+
+    Left alone, the tracer computes with them: buffers would be updated by the trace itself, and the value of
+    one read by ``.item()`` would be burned in.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Outside(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.found: dict[int, tuple[Tensor, Tensor]] = {}
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default):
+                return func(*args, **(kwargs or {}))  # a number made inside the function
+            args, kwargs = torch.utils._pytree.tree_map(
+                lambda part: self.stand_in(part, func), (args, kwargs or {})
+            )
+            return func(*args, **kwargs)
+
+        def stand_in(self, part: Any, func: Any) -> Any:
+            if not isinstance(part, Tensor) or is_stand_in(part):
+                return part
+            if torch.Tag.data_dependent_output in func.tags:
+                raise RuntimeError("DataDependent: the value of a tensor from outside")
+            if id(part) not in self.found:
+                self.found[id(part)] = part, fake.from_tensor(part.detach())
+            return self.found[id(part)][1]
+
+    return Outside()
+
+
+def is_stand_in(tensor: Tensor) -> bool:
+    """Whether a tensor has no values of its own (it belongs to a trace)."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return isinstance(tensor, FakeTensor)
+
+
+def functional(
+    graph: torch.fx.GraphModule, tensors: Sequence[Tensor]
+) -> tuple[torch.fx.GraphModule, list[Tensor]]:
+    """Return the graph decomposed and without mutations; ``copy_`` into inputs remains at its end."""
+    with _quiet():
+        from torch._inductor.decomposition import select_decomp_table
+        from torch._subclasses.fake_tensor import FakeTensorMode
+        from torch.fx.experimental.proxy_tensor import make_fx
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
-    fakes = [mode.from_tensor(t.detach()) for t in tensors]
+    fakes: list[Tensor] = [mode.from_tensor(t.detach()) for t in tensors]
     with torch.no_grad(), _settings():
         table = dict(select_decomp_table())
         pure = torch.func.functionalize(graph, remove="mutations")
         return make_fx(pure, decomposition_table=table, tracing_mode="fake")(*fakes), fakes
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what torch's compiler warns about itself; the user's own code never runs in here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _Captured(BaseException):
@@ -127,19 +200,21 @@ class _Captured(BaseException):
 
 @contextlib.contextmanager
 def _settings(**more: Any) -> Iterator[None]:
-    import torch._inductor.config as settings
+    with _quiet():
+        import torch._inductor.config as settings
 
     known = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     # torch itself runs vector code here, so Inductor need not compile a program to find out (4 s).
-    with settings.patch({**_SETTINGS, "cpp.vec_isa_ok": True if known else None, **more}):
+    with _quiet(), settings.patch({**_SETTINGS, "cpp.vec_isa_ok": True if known else None, **more}):
         yield
 
 
 def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
     """Return Inductor's C++ wrapper module for a functional graph on the CPU, as text."""
-    from torch._inductor.compile_fx import compile_fx_inner
-    from torch._inductor.fx_passes.joint_graph import constant_fold_uniform_value
-    from torch._inductor.graph import GraphLowering
+    with _quiet():
+        from torch._inductor.compile_fx import compile_fx_inner
+        from torch._inductor.fx_passes.joint_graph import constant_fold_uniform_value
+        from torch._inductor.graph import GraphLowering
 
     def stop(code: str) -> None:
         raise _Captured(code)
@@ -147,7 +222,7 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
     previous = GraphLowering.save_output_code
     with torch.no_grad(), _settings():
         constant_fold_uniform_value(graph)
-        GraphLowering.save_output_code = stop  # type: ignore[assignment]
+        GraphLowering.save_output_code = stop
         try:
             compile_fx_inner(graph, list(fakes), cpp_wrapper=True, is_inference=True)
         except _Captured as captured:
@@ -159,8 +234,9 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
 
 def compile_command(compiler: str) -> list[str]:
     """Return the command that builds a library, without source and target."""
-    from torch._inductor.cpp_builder import CppBuilder, CppTorchDeviceOptions
-    from torch._inductor.cpu_vec_isa import pick_vec_isa
+    with _quiet():
+        from torch._inductor.cpp_builder import CppBuilder, CppTorchDeviceOptions
+        from torch._inductor.cpu_vec_isa import pick_vec_isa
 
     with _settings(**{"cpp.cxx": (compiler,), "cpp_cache_precompile_headers": False}):
         options = CppTorchDeviceOptions(vec_isa=pick_vec_isa(), device_type="cpu", include_pytorch=True)
@@ -179,7 +255,8 @@ def load(library: str, models: int) -> Runner:
 
 def compile_artifact(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> Runner:
     """Compile a functional graph for any device with Inductor's own front door."""
-    from torch._inductor import standalone_compile
+    with _quiet():
+        from torch._inductor import standalone_compile
 
     with torch.no_grad(), _settings(cpp_wrapper=False, force_disable_caches=False):
         artifact = standalone_compile(graph, list(fakes), dynamic_shapes="from_example_inputs")

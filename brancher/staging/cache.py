@@ -1,4 +1,4 @@
-"""Compiled libraries on disk, by the content of their graph, so that a second process does not compile again."""
+"""Compiled libraries on disk, by the content of their graph: a second process does not compile again."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 def directory() -> Path | None:
     """Return the folder of compiled graphs, or None where the cache is switched off.
 
-    ``BRANCHER_CACHE_DIR`` names another folder; set to an empty text it switches the cache off. Files are read as
-    code, so a folder that another user owns is never used.
+    ``BRANCHER_CACHE_DIR`` names another folder; set to an empty text it switches the cache off. Its files are
+    run as code, so a folder that another user owns is never used.
     """
     chosen = os.environ.get("BRANCHER_CACHE_DIR")
     if chosen == "":
@@ -60,4 +60,4 @@ def store(key: str, folder: Path, facts: dict[str, Any]) -> None:
     """Write the facts of a library that lies in ``folder`` already; they appear whole or not at all."""
     part = folder / f"{key}.{os.getpid()}.tmp"
     part.write_text(json.dumps(facts))
-    os.replace(part, folder / f"{key}.json")
+    part.replace(folder / f"{key}.json")

@@ -79,9 +79,11 @@ def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str 
     folder = cache.scratch()
     text, library = folder / f"{key}.cpp", folder / f"{key}.so"
     text.write_text(source)
-    native.build(command, text, library)
+    tag = cache.digest(*command, torch.__version__, str(torch.version.git_version))
+    native.build([*command, *native.header_flags(folder, tag)], text, library)
     text.unlink()
     if folder == cache.directory():
+        native.precompile_headers(command, folder, tag)
         cache.store(key, folder, {"outputs": outputs, "writes": writes})
     return Compiled(backend.load(str(library), 1), outputs, writes, library, False)
 
@@ -91,14 +93,21 @@ def _key(traced: Traced, tensors: Sequence[Tensor]) -> str | None:
     if " at 0x" in text:  # an object without a value of its own: nothing another process could compare
         return None
     inputs = [(tuple(t.shape), t.stride(), str(t.dtype)) for t in tensors]
-    return cache.digest(text, repr(inputs), str(torch.get_num_threads()), _machine())
+    settings = (
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.are_deterministic_algorithms_enabled(),
+    )
+    return cache.digest(text, repr(inputs), repr(settings), _machine())
 
 
 @functools.cache
 def _machine() -> str:
     """What a library depends on beside its graph: torch, Python, this file's partner, the processor."""
     info = Path("/proc/cpuinfo")
-    flags = [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
+    flags = (
+        [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
+    )
     processor = flags[0] if flags else platform.processor()
     own = Path(native.__file__).read_text() + Path(backend.__file__).read_text()
     return cache.digest(torch.__version__, str(torch.version.git_version), sys.version, processor, own)

@@ -31,8 +31,8 @@ class _Program(torch.nn.Module):
 def export(function: Callable[..., Any], args: tuple[Any, ...], path: str | os.PathLike[str]) -> Path:
     """Write a function of tensors as a program for ``torch.export.load``.
 
-    The program takes the tensors of ``args`` in order, flat, and gives the tensors of the result, flat; values of
-    non-tensors and the tensors read from elsewhere are part of it. It needs torch alone.
+    The program takes the tensors of ``args`` in order, flat, and gives the tensors of the result, flat.
+    Values of non-tensors, and the tensors read from elsewhere, are part of it. It needs torch alone.
 
     Args:
         function: as for `stage`.
@@ -51,5 +51,5 @@ def export(function: Callable[..., Any], args: tuple[Any, ...], path: str | os.P
     target = Path(path)
     part = target.with_name(f".{target.name}.{os.getpid()}.pt2")
     torch.export.save(program, part)
-    os.replace(part, target)
+    part.replace(target)
     return target

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
+from torch.overrides import TorchFunctionMode
 
 from brancher.staging import backend
 from brancher.staging.reasons import StagingError, explain
@@ -15,6 +16,7 @@ from brancher.staging.structure import Structure, compile_build, constants_of, f
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten
+_SENTINEL = 6_022_140_760  # any seed: a trace that changes it has set one itself
 
 
 @dataclass(slots=True)
@@ -50,44 +52,70 @@ class Pure:
     writes: list[tuple[int, int]]
 
 
+class _NoReading(TorchFunctionMode):
+    """Refuses to read the memory of a tensor from outside the arguments: the tracer would not notice."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _READERS and not backend.is_stand_in(args[0]):
+            raise RuntimeError("DataDependent: the memory of a tensor from outside")
+        return func(*args, **(kwargs or {}))
+
+
+_READERS = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr)
+
+
 def record(function: Callable[..., Any], args: tuple[Any, ...], name: str) -> Traced:
     """Record what a function does with the tensors of its arguments.
 
     Raises:
-        StagingError: the function needs a tensor's value, sets the seed, or does not trace for another reason.
+        StagingError: the function needs a tensor's value, sets the seed, or does not trace otherwise.
     """
     tensors, structure = flatten(args)
     rebuild = compile_build(structure, constants_of(args))
     result: list[tuple[Structure, list[Any], list[tuple[torch.Size, torch.dtype]]]] = []
 
     def flat(*inputs: Tensor) -> list[Tensor]:
-        value = function(*rebuild(inputs))
+        with _NoReading():
+            value = function(*rebuild(inputs))
         outputs, shape = flatten(value, "result")
         result.append((shape, constants_of(value), [(t.shape, t.dtype) for t in outputs]))
         return [output.detach() for output in outputs]
 
     seed = torch.get_rng_state()
+    torch.manual_seed(_SENTINEL)
+    before = torch.get_rng_state()
     try:
-        graph = backend.trace(flat, tensors)
+        graph, outside = backend.trace(flat, tensors)
     except StagingError:
         raise
     except Exception as error:
         raise explain(error, name) from error
     finally:
-        reseeded = not torch.equal(seed, torch.get_rng_state())
-        if reseeded:
-            torch.set_rng_state(seed)
+        reseeded = not torch.equal(before, torch.get_rng_state())
+        torch.set_rng_state(seed)
     if reseeded:
         raise StagingError(
             f"staged function '{name}': expected random draws only, got a call that sets the seed; "
             "call torch.manual_seed before the staged function.",
             reason="seed",
         )
-    captured = _lift(graph, name)
+    _settle_dtypes(graph)
+    captured = _lift(graph, outside, name)
     return Traced(graph, captured, *result[-1])
 
 
-def _lift(graph: GraphModule, name: str) -> list[Tensor]:
+def _settle_dtypes(graph: GraphModule) -> None:
+    """Write the default dtype of today into factories that left it open: the graph may be compiled later."""
+    for node in graph.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        value = node.meta.get("val")
+        if schema is None or not isinstance(value, Tensor) or node.kwargs.get("dtype") is not None:
+            continue
+        if schema.arguments and any(a.name == "dtype" and a.kwarg_only for a in schema.arguments):
+            node.kwargs = {**node.kwargs, "dtype": value.dtype}
+
+
+def _lift(graph: GraphModule, outside: dict[int, Tensor], name: str) -> list[Tensor]:
     """Turn numbers made while tracing into literals, and every other tensor in the graph into an input."""
     captured: list[Tensor] = []
     places: dict[int, Node] = {}
@@ -104,13 +132,14 @@ def _lift(graph: GraphModule, name: str) -> list[Tensor]:
         if value.dim() == 0 and all(user.target is _aten.lift_fresh_copy.default for user in node.users):
             _inline(graph, node, value)
         else:
-            place = places.get(id(value))
+            real = outside.get(id(value), value)
+            place = places.get(id(real))
             if place is None:
                 with graph.graph.inserting_after(last[-1]) if last else graph.graph.inserting_before():
                     place = graph.graph.placeholder(f"captured_{len(captured)}")
                 last.append(place)
-                places[id(value)] = place
-                captured.append(value)
+                places[id(real)] = place
+                captured.append(real)
             node.replace_all_uses_with(place)
         graph.graph.erase_node(node)
     graph.recompile()
@@ -118,7 +147,7 @@ def _lift(graph: GraphModule, name: str) -> list[Tensor]:
 
 
 def _inline(graph: GraphModule, node: Node, value: Tensor) -> None:
-    options = {"dtype": value.dtype, "device": value.device, "pin_memory": False}
+    options: dict[str, Any] = {"dtype": value.dtype, "device": value.device, "pin_memory": False}
     for user in list(node.users):
         with graph.graph.inserting_before(user):
             literal = graph.graph.call_function(_aten.full.default, ([], value.item()), options)
@@ -143,7 +172,7 @@ def purify(traced: Traced, tensors: Sequence[Tensor]) -> Pure:
     nodes = graph.graph
     inputs = [node for node in nodes.nodes if node.op == "placeholder"]
     output = next(node for node in nodes.nodes if node.op == "output")
-    results: list[Node] = list(output.args[0])  # type: ignore[arg-type]
+    results: list[Node] = list(output.args[0])
     writes: list[tuple[int, int]] = []
     fresh: dict[Node, Node] = {}
     for node in [n for n in nodes.nodes if n.target is _aten.copy_.default and n.args[0] in inputs]:

@@ -1,7 +1,7 @@
 """Many steps of a staged function in one call.
 
-On the CPU the loop runs in C++ around the compiled step (`native`), so one compilation serves the single step and
-the loop. Elsewhere, and where the function could not be staged, it runs in Python.
+On the CPU the loop runs in C++ around the compiled step (`native`), so one compilation serves the single step
+and the loop. Elsewhere, and where the function could not be staged, it runs in Python.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from brancher.staging import backend, native
 from brancher.staging.plan import Plan
 from brancher.staging.reasons import StagingError
 from brancher.staging.staged import Mode, Staged
-from brancher.staging.structure import compile_build, constants_of, flatten
+from brancher.staging.structure import Constant, Node, Structure, compile_build, constants_of, flatten
 
 Tensor = torch.Tensor
 Step = Callable[..., tuple[Any, Any]]
@@ -49,7 +49,7 @@ class StagedLoop:
         mode: Mode = True,
         on_fallback: Callable[[StagingError], None] | None = None,
     ) -> None:
-        label = name or getattr(step, "__qualname__", type(step).__name__)
+        label: str = name or getattr(step, "__qualname__", "") or type(step).__name__
 
         def whole(carry: Any, *consts: Any) -> tuple[Any, Any, Any]:
             new, outputs = _checked(step(carry, *consts), carry, label)
@@ -72,7 +72,9 @@ class StagedLoop:
     def __call__(self, carry: Any, steps: int, *consts: Any) -> LoopResult:
         """Run up to ``steps`` steps (at least one)."""
         if steps < 1:
-            raise ValueError(f"staged loop '{self.staged.name}': expected steps >= 1, got {steps}; ask for at least one.")
+            raise ValueError(
+                f"staged loop '{self.staged.name}': expected steps >= 1, got {steps}; ask for one."
+            )
         plan = self.staged.ready(carry, *consts)
         if plan is None or plan.compiled.library is None:
             return self._in_python(carry, steps, consts)
@@ -86,8 +88,7 @@ class StagedLoop:
         leaves = flatten(carry)[0]
         rows: list[list[Tensor]] = []
         outputs: Any = None
-        done = 0
-        for done in range(1, steps + 1):
+        for _ in range(steps):
             carry, outputs, stop = self.staged(carry, *consts)
             for new, old in zip(flatten(carry)[0], leaves, strict=True):
                 new.requires_grad_(old.requires_grad)
@@ -98,7 +99,7 @@ class StagedLoop:
         build = compile_build(flatten(outputs)[1], constants_of(outputs))
         for leaf in flatten(carry)[0]:
             leaf.requires_grad_(False)
-        return LoopResult(carry, build(stacked), done)
+        return LoopResult(carry, build(stacked), len(rows))
 
 
 class _Rig:
@@ -124,8 +125,9 @@ class _Rig:
 
     def run(self, tensors: Sequence[Tensor], steps: int) -> LoopResult:
         tables = [torch.empty((steps, *shape), dtype=dtype) for shape, dtype in self.samples]
-        bytes_each = [(row, table[0].numel() * table.element_size()) for row, table in zip(self.rows, tables, strict=True)]
-        control = torch.tensor(native.control(steps, self.stop, self.pairs, bytes_each))
+        sizes = [table[0].numel() * table.element_size() for table in tables]
+        written = list(zip(self.rows, sizes, strict=True))
+        control = torch.tensor(native.control(steps, self.stop, self.pairs, written))
         inputs = [*tensors, *self.plan.captured]
         results = self.runner([control, *tables, *inputs])
         self.plan.write_back(results, inputs)
@@ -134,33 +136,32 @@ class _Rig:
         return LoopResult(self.build_carry(results[: self.carried]), self.build_outputs(kept), done)
 
 
-def _constants(structure: Any) -> int:
-    from brancher.staging.structure import Constant, Node
-
+def _constants(structure: Structure) -> int:
     if isinstance(structure, Node):
         return sum(_constants(child) for child in structure.children)
     return int(isinstance(structure, Constant))
 
 
 def _checked(result: Any, carry: Any, name: str) -> tuple[Any, Any]:
-    """Compare the carry that a step gave with the one that it got; make what is copied or fed back contiguous."""
+    """Compare the carry that a step gave with the one that it got; make what is fed back contiguous."""
     if not (isinstance(result, tuple) and len(result) == 2):
         raise StagingError(
-            f"staged loop '{name}': expected a step that returns (carry, outputs), got {type(result).__name__}; "
-            "return both, with () for no outputs.",
+            f"staged loop '{name}': expected a step that returns (carry, outputs), got "
+            f"{type(result).__name__}; return both, with () for no outputs.",
             reason="arguments",
         )
     new, before = flatten(result[0], "carry"), flatten(carry, "carry")
     if new[1] != before[1]:
         raise StagingError(
-            f"staged loop '{name}': expected the carry's structure back, got another; return the same containers.",
+            f"staged loop '{name}': expected the carry's structure back, got another; "
+            "return the same containers.",
             reason="arguments",
         )
     for position, (after, old) in enumerate(zip(new[0], before[0], strict=True)):
         if (after.shape, after.dtype, after.device) != (old.shape, old.dtype, old.device):
             raise StagingError(
-                f"staged loop '{name}': expected carried tensor {position} as {tuple(old.shape)} {old.dtype}, got "
-                f"{tuple(after.shape)} {after.dtype}; give back the same shape and dtype.",
+                f"staged loop '{name}': expected carried tensor {position} as {tuple(old.shape)} "
+                f"{old.dtype}, got {tuple(after.shape)} {after.dtype}; give back the same shape and dtype.",
                 reason="arguments",
             )
     outputs = flatten(result[1], "outputs")
@@ -181,8 +182,8 @@ def stage_loop(
 
     Args:
         step: gives back a carry of the same containers, shapes and dtypes, and one step's outputs.
-        until: ``(carry, outputs) -> bool tensor``, part of the compiled step; the loop ends after a step where it
-            is true.
+        until: ``(carry, outputs) -> bool tensor``, part of the compiled step; the loop ends after a step
+            where it is true.
         name: for messages.
         mode: as in `stage`.
         on_fallback: as in `stage`.

@@ -37,14 +37,16 @@ def tensor_key(tensors: Sequence[Tensor]) -> tuple[Hashable, ...]:
 class Plan:
     """A compiled function for one cache key.
 
-    ``plan.take(args)`` gives the tensors of the arguments, or None where the arguments do not fit this plan;
-    ``plan.run(tensors)`` gives the tensors of the result; ``plan.build(tensors)`` puts them in their containers.
-    A loop that keeps its tensors in lists calls ``run`` alone.
+    ``plan.take(args)`` gives the tensors of the arguments, or None where they do not fit this plan;
+    ``plan.run(tensors)`` gives the tensors of the result; ``plan.build(tensors)`` puts those in their
+    containers. A loop that keeps its tensors in lists calls ``run`` alone.
     """
 
     __slots__ = ("_guard", "_match", "build", "captured", "compiled", "environment", "samples", "traced")
 
-    def __init__(self, traced: Traced, structure: Structure, tensors: Sequence[Tensor], compiled: Compiled) -> None:
+    def __init__(
+        self, traced: Traced, structure: Structure, tensors: Sequence[Tensor], compiled: Compiled
+    ) -> None:
         self.traced = traced
         self.captured = traced.captured
         self.compiled = compiled

@@ -1,4 +1,4 @@
-"""Why a function could not be staged, said in the user's terms: which file, which line, what to write instead."""
+"""Why a function could not be staged, in the user's terms: which file and line, and what to write instead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brancher.errors import BrancherError
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _TORCH = str(Path(torch.__file__).resolve().parent) + os.sep
 
-# Matched against the class name and the text of what torch raised: its exception classes are private and move.
+# Matched against class name and text of what torch raised: its exception classes are private and move.
 _KINDS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
         ("DynamicOutputShape", "aten.nonzero", "aten.masked_select", "aten.unique"),
@@ -25,7 +25,7 @@ _KINDS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
         ("DataDependent", "value out of a tracing tensor", "_local_scalar_dense", "unbacked", "is_nonzero"),
         "Python that depends on a tensor's value",
-        "write `if` as torch.where(cond, a, b), and keep numbers as tensors (no float(), int(), .item(), bool())",
+        "write `if` as torch.where(cond, a, b), keep numbers as tensors (no float(), int(), .item(), bool())",
     ),
     (
         ("numpy() is not supported", "with FakeTensor", "data_ptr", "tolist() is not supported"),
@@ -39,14 +39,16 @@ class StagingError(BrancherError, RuntimeError):
     """A function can not be staged.
 
     Attributes:
-        reason: ``"data"`` (needs a tensor's value), ``"arguments"`` (an argument that is neither a tensor nor
-            hashable), ``"seed"`` (sets the seed inside), ``"trace"`` (anything else raised while tracing),
-            ``"compiler"`` (none on this machine, or it failed).
+        reason: ``"data"`` (needs a tensor's value), ``"arguments"`` (an argument that is neither tensor nor
+            hashable, or a loop's carry that changes), ``"seed"`` (sets the seed inside), ``"trace"``
+            (anything else raised while tracing), ``"compiler"`` (none on this machine, or it failed).
         filename: the user's file where it happened, or None.
         lineno: the line in that file, or None.
     """
 
-    def __init__(self, text: str, *, reason: str, filename: str | None = None, lineno: int | None = None) -> None:
+    def __init__(
+        self, text: str, *, reason: str, filename: str | None = None, lineno: int | None = None
+    ) -> None:
         super().__init__(text)
         self.reason = reason
         self.filename = filename
@@ -57,8 +59,9 @@ def user_frame(traceback: TracebackType | None) -> tuple[str, int] | None:
     """Return file and line of the innermost frame that is neither torch's nor this package's."""
     found: tuple[str, int] | None = None
     while traceback is not None:
-        name = os.path.abspath(traceback.tb_frame.f_code.co_filename)
-        if not name.startswith((_PACKAGE, _TORCH)) and os.path.exists(name):
+        path = Path(traceback.tb_frame.f_code.co_filename)
+        name = str(path.absolute())
+        if not name.startswith((_PACKAGE, _TORCH)) and path.exists():
             found = name, traceback.tb_lineno
         traceback = traceback.tb_next
     return found
@@ -77,12 +80,17 @@ def explain(error: BaseException, name: str) -> StagingError:
         if any(sign in text for sign in signs):
             return StagingError(
                 f"staged function '{name}': expected tensor operations only, got {got}{where}; {advice}.",
-                reason="data", filename=filename, lineno=lineno,
+                reason="data",
+                filename=filename,
+                lineno=lineno,
             )
     summary = text.splitlines()[0][:300]
     return StagingError(
-        f"staged function '{name}': expected a function that traces, got {summary}{where}; run it eagerly to see more.",
-        reason="trace", filename=filename, lineno=lineno,
+        f"staged function '{name}': expected a function that traces, got {summary}{where}; "
+        "run it eagerly to see more.",
+        reason="trace",
+        filename=filename,
+        lineno=lineno,
     )
 
 
@@ -99,13 +107,14 @@ def compiler_failed(name: str, error: BaseException, moved: list[str]) -> Stagin
     """Say what the compiler said, or which names this torch has moved."""
     if moved:
         return StagingError(
-            f"staged function '{name}': expected {', '.join(moved)} in torch, got torch {torch.__version__} without; "
-            "use a torch version that this package supports.",
+            f"staged function '{name}': expected {', '.join(moved)} in torch, got torch {torch.__version__} "
+            "without; use a torch version that this package supports.",
             reason="compiler",
         )
     said = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
     line = next((part for part in str(said).splitlines() if part.strip()), type(error).__name__)
     return StagingError(
-        f"staged function '{name}': expected a graph that compiles, got {line[:300]}; report it with this text.",
+        f"staged function '{name}': expected a graph that compiles, got {line[:300]}; "
+        "report it with this text.",
         reason="compiler",
     )

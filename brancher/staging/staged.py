@@ -16,7 +16,7 @@ from brancher.staging import backend, native
 from brancher.staging.graph import record
 from brancher.staging.plan import Plan, environment, make_plan, tensor_key
 from brancher.staging.reasons import StagingError, no_compiler
-from brancher.staging.structure import Structure, compile_build, constants_of, flatten
+from brancher.staging.structure import Structure, compile_build, constants_of, flatten, tensors_of
 
 Tensor = torch.Tensor
 Mode = bool | Literal["auto"]
@@ -66,7 +66,7 @@ class Staged:
         on_fallback: Callable[[StagingError], None] | None = None,
     ) -> None:
         self.function = function
-        self.name: str = name or getattr(function, "__qualname__", type(function).__name__)
+        self.name: str = name or getattr(function, "__qualname__", "") or type(function).__name__
         self.mode: Mode = mode
         self.counters = Counters()
         self.error: StagingError | None = None
@@ -88,7 +88,7 @@ class Staged:
 
     @property
     def captured_tensors(self) -> list[Tensor]:
-        """Tensors that the function reads from outside its arguments, read again by reference at every call."""
+        """Tensors that the function reads from outside its arguments, by reference, at every call."""
         found = {id(t): t for plan in self._plans.values() for t in plan.captured}
         return list(found.values())
 
@@ -142,7 +142,7 @@ class Staged:
         """Run the function itself; results are detached and share no memory with the arguments."""
         result = self.function(*args)
         outputs, structure = flatten(result, "result")
-        taken = {t.untyped_storage().data_ptr() for t in [*flatten(args)[0], *self.captured_tensors]}
+        taken = {t.untyped_storage().data_ptr() for t in [*tensors_of(args), *self.captured_tensors]}
         fresh = []
         for output in outputs:
             memory = output.untyped_storage().data_ptr()
@@ -221,8 +221,8 @@ class Staged:
         self._plans[key] = plan
         if len(self._plans) == _MANY_PLANS:
             warnings.warn(
-                f"staged function '{self.name}': expected few argument shapes, got {_MANY_PLANS}, each compiled "
-                "anew; pad to one shape, or pass changing numbers as tensors.",
+                f"staged function '{self.name}': expected few argument shapes, got {_MANY_PLANS}, each "
+                "compiled anew; pad to one shape, or pass changing numbers as tensors.",
                 BrancherWarning,
                 stacklevel=6,
             )
@@ -261,23 +261,25 @@ def stage(
 ) -> Staged:
     """Compile a function of tensors; what it computes stays the same, with the same random numbers.
 
-    The function runs once per cache key under a tracer that records its tensor operations (gradients taken inside
-    included), and the record is compiled. The key holds the arguments' containers, the shapes, strides, dtypes,
-    devices and ``requires_grad`` of their tensors, the values of everything else in them, train/eval mode of modules
-    among them, and grad mode, autocast, default dtype and device, deterministic mode and the number of threads.
+    The function runs once per cache key under a tracer that records its tensor operations (gradients taken
+    inside included), and the record is compiled. The key holds the arguments' containers, the shapes,
+    strides, dtypes, devices and ``requires_grad`` of their tensors, and the values of everything else in
+    them, train or eval mode of modules among those; then grad mode, autocast, default dtype and device,
+    deterministic mode and the number of threads.
 
-    Tensors the function reads from elsewhere (closures, module parameters) are read again at every call. **Python
-    values it reads from elsewhere (globals, closures, attributes) are burned in**, as is the identity of a tensor
-    held in one: rebinding a name is not seen.
+    Tensors the function reads from elsewhere (closures, module parameters) are read again at every call.
+    **Python values it reads from elsewhere (globals, closures, attributes) are burned in**, as is which
+    tensor a name stood for: rebinding a name is not seen.
 
-    Results are detached, and share memory neither with arguments nor with each other. Tensors that the function
-    changes in place (batch-norm buffers) are changed.
+    Results are detached, and share memory neither with arguments nor with each other. Tensors that the
+    function changes in place (batch-norm buffers) are changed.
 
     Args:
-        function: positional arguments in, tensors and plain values in tuples, lists, dicts and named tuples out.
+        function: positional arguments in; out, tensors and plain values in tuples, lists, dicts and named
+            tuples.
         name: for messages; the function's own name by default.
         mode: True compiles at the first call, False never, ``"auto"`` in a thread while calls run eagerly.
-        on_fallback: called once with the reason when the function can not be staged, instead of a warning.
+        on_fallback: called once with the reason when the function can not be staged; else it is a warning.
 
     Example:
         >>> square = stage(lambda x: x * x, mode=False)

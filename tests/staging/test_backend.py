@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from brancher.staging import backend, is_available, native, stage
+from brancher.staging.reasons import StagingError
+
+
+def test_this_torch_has_every_private_name() -> None:
+    assert backend.self_test() == []
+
+
+def test_self_test_names_what_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(backend._NAMES, "torch._inductor.compile_fx", ("compile_fx_outer",))
+    monkeypatch.setitem(backend._NAMES, "torch._gone", ("name",))
+    assert backend.self_test() == ["torch._inductor.compile_fx.compile_fx_outer", "torch._gone"]
+
+
+def test_moved_name_is_told_when_the_compiler_fails(monkeypatch: pytest.MonkeyPatch, compiler: str) -> None:
+    monkeypatch.setattr(backend, "lower", lambda *_: (_ for _ in ()).throw(ImportError("gone")))
+    monkeypatch.setattr(backend, "self_test", lambda: ["torch._inductor.gone"])
+    with pytest.raises(StagingError, match=r"expected torch\._inductor\.gone in torch, got torch .* without"):
+        stage(lambda x: x.cosh().sinh().tanh()).plan(torch.zeros(17))
+
+
+def test_is_available_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "compiler", lambda: None)
+    assert not is_available()
+
+
+def test_importing_the_package_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys, brancher.staging; "
+        "print([m for m in ('torch._inductor', 'torch._dynamo') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_guard_sees_shape_dtype_stride_and_grad() -> None:
+    guard = backend.Guard([torch.zeros(2, 3)])
+    assert guard.check(torch.ones(2, 3))
+    others = [torch.zeros(3, 2), torch.zeros(2, 3, dtype=torch.int64), torch.zeros(3, 2).T]
+    assert not any(guard.check(other) for other in [*others, torch.zeros(2, 3, requires_grad=True)])
+
+
+def test_general_artifact_gives_the_same(compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The way for other devices and for graphs that call back into Python, forced here on the CPU.
+    monkeypatch.setattr(native, "library_source", lambda wrapper: None)
+    staged = stage(lambda x: (x.cos() + torch.rand(3), x))
+    x = torch.arange(3.0)
+    torch.manual_seed(0)
+    plan = staged.plan(x)
+    got = plan.build(plan.run([x]))
+    torch.manual_seed(0)
+    torch.testing.assert_close(got, (x.cos() + torch.rand(3), x))
+    assert plan.compiled.library is None

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from brancher.staging.reasons import StagingError
+from brancher.staging.structure import compile_build, compile_match, constant_key, constants_of, flatten
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+def _nested() -> tuple[object, ...]:
+    a, b, c, d = (torch.tensor(float(i)) for i in range(4))
+    return ({"a": a, "n": 3}, [b, None], Pair(c, "s"), OrderedDict(z=d), (), {})
+
+
+def test_flatten_gives_tensors_in_order() -> None:
+    assert [float(t) for t in flatten(_nested())[0]] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_build_restores_containers_and_constants() -> None:
+    value = _nested()
+    tensors, structure = flatten(value)
+    again = compile_build(structure, constants_of(value))(tensors)
+    assert again == value
+    assert [type(part) for part in again] == [type(part) for part in value]
+
+
+def test_match_takes_the_same_tensors_as_flatten() -> None:
+    value = _nested()
+    tensors, structure = flatten(value)
+    taken = compile_match(structure)(value)
+    assert taken is not None
+    assert all(x is y for x, y in zip(taken, tensors, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("made_for", "given"),
+    [
+        ((1,), (1.0,)),
+        ((1,), (True,)),
+        ((0.0,), (-0.0,)),
+        (({"a": 1, "b": 2},), ({"b": 2, "a": 1},)),
+        (([1],), ((1,),)),
+        (([1, 2],), ([1],)),
+        ((torch.zeros(1),), (1,)),
+        (({},), ({"a": 1},)),
+    ],
+)
+def test_match_refuses_another_structure(made_for: tuple[object], given: tuple[object]) -> None:
+    assert compile_match(flatten(made_for)[1])(given) is None
+
+
+def test_nan_matches_itself() -> None:
+    assert compile_match(flatten((float("nan"),))[1])((float("nan"),)) == []
+
+
+def test_module_key_changes_with_train_and_eval() -> None:
+    module = torch.nn.Sequential(torch.nn.Dropout(0.5))
+    before = constant_key(module)
+    module[0].eval()
+    assert constant_key(module) != before
+
+
+def test_unhashable_argument_error() -> None:
+    with pytest.raises(
+        StagingError, match=r"argument\[0\]\['x'\]: expected a tensor, .* got set; convert it"
+    ):
+        flatten(({"x": {1}},))

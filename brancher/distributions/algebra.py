@@ -108,10 +108,10 @@ class MaskedDistribution(Distribution):
         self, base_dist: TorchDistribution, mask: bool | torch.Tensor, validate_args: bool | None = None
     ) -> None:
         if isinstance(mask, torch.Tensor):
-            batch_shape = broadcast("mask", mask.shape, base_dist.batch_shape)
-            if batch_shape != base_dist.batch_shape:
-                base_dist = base_dist.expand(batch_shape)
-            mask = mask.bool().expand(batch_shape)
+            mask = mask.bool()
+            if mask.shape != base_dist.batch_shape:
+                batch_shape = broadcast("mask", mask.shape, base_dist.batch_shape)
+                base_dist, mask = base_dist.expand(batch_shape), mask.expand(batch_shape)
         elif not isinstance(mask, bool):
             raise DistributionTypeError(
                 f"{type(base_dist).__name__}: expected mask as a bool or a tensor, got "

@@ -10,7 +10,7 @@ from torch.distributions.utils import lazy_property
 
 from brancher.distributions.base import Distribution
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters, held, promote, to_tensors
-from brancher.distributions.special import log1mexp, log_dirichlet_kernel
+from brancher.distributions.special import is_small, log1mexp, log_dirichlet_kernel
 from brancher.errors import DistributionError
 
 
@@ -74,6 +74,7 @@ class Beta(td.Beta, Distribution):
         self.concentration1, self.concentration0 = promote(
             self, concentration1=concentration1, concentration0=concentration0
         )
+        self._is_small = is_small(concentration1) and is_small(concentration0)
         Distribution.__init__(self, self.concentration1.shape, SCALAR, validate_args)
 
     expand = expand_parameters
@@ -87,6 +88,10 @@ class Beta(td.Beta, Distribution):
         """Log-density in nats; right digits at concentrations of 1e8 and more."""
         if self._validate_args:
             self._validate_sample(value)
+        if self._is_small:
+            a, b = self.concentration1, self.concentration0
+            normalizer = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
+            return torch.xlogy(a - 1.0, value) + torch.special.xlog1py(b - 1.0, -value) - normalizer
         pair = torch.stack([value, 1.0 - value], -1)
         concentration, pair = torch.broadcast_tensors(self._dirichlet.concentration, pair)
         return _log_density(concentration, pair)

@@ -8,6 +8,7 @@ import torch
 from torch import distributions as td
 from torch.distributions.utils import lazy_property
 
+from brancher.distributions import constraints
 from brancher.distributions.base import Distribution
 from brancher.distributions.gamma import Exponential
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters, promote
@@ -69,7 +70,7 @@ class Gumbel(td.Gumbel, Distribution):
 
 
 class Weibull(td.Weibull, Distribution):
-    """Weibull law of lifetimes; support the positive reals.
+    """Weibull law of lifetimes; support the reals >= 0.
 
     Args:
         scale: 63 % quantile; > 0.
@@ -79,6 +80,8 @@ class Weibull(td.Weibull, Distribution):
         >>> Weibull(1.0, 1.0).log_prob(torch.tensor(1.0))
         tensor(-1.)
     """
+
+    support = constraints.nonnegative  # the density is finite at 0 for a concentration of 1 and more
 
     def __init__(self, scale: Number, concentration: Number, validate_args: bool | None = None) -> None:
         self.scale, self.concentration = promote(self, scale=scale, concentration=concentration)

@@ -9,7 +9,7 @@ from torch import distributions as td
 
 from brancher.distributions.base import Distribution
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters, held, promote
-from brancher.distributions.special import log_gamma_kernel
+from brancher.distributions.special import is_small, log_gamma_kernel
 
 
 class Gamma(td.Gamma, Distribution):
@@ -26,6 +26,7 @@ class Gamma(td.Gamma, Distribution):
 
     def __init__(self, concentration: Number, rate: Number, validate_args: bool | None = None) -> None:
         self.concentration, self.rate = promote(self, concentration=concentration, rate=rate)
+        self._is_small = is_small(concentration)
         Distribution.__init__(self, self.concentration.shape, SCALAR, validate_args)
 
     expand = expand_parameters
@@ -34,6 +35,9 @@ class Gamma(td.Gamma, Distribution):
         """Log-density in nats; right digits at concentrations of 1e8 and more."""
         if self._validate_args:
             self._validate_sample(value)
+        if self._is_small:
+            weighted = torch.xlogy(self.concentration - 1.0, self.rate * value) + self.rate.log()
+            return weighted - self.rate * value - torch.lgamma(self.concentration)
         # At 0 the density is 0, the rate or infinite, as the concentration is above, at or below 1.
         inside = value > 0
         x = torch.where(inside, value, torch.finfo(self.rate.dtype).tiny)
@@ -59,6 +63,7 @@ class Chi2(Gamma, td.Chi2):
         (self.df,) = promote(self, df=df)
         self.concentration = 0.5 * self.df
         self.rate = torch.full_like(self.df, 0.5)
+        self._is_small = is_small(df)
         Distribution.__init__(self, self.df.shape, SCALAR, validate_args)
 
     def expand(self, batch_shape: torch.Size, _instance: Chi2 | None = None) -> Chi2:  # type: ignore[override]

@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Distribution as TorchDistribution
 
 from brancher.distributions.base import Distribution
-from brancher.distributions.shapes import Size, broadcast
+from brancher.distributions.shapes import Size
 from brancher.errors import DistributionError, DistributionTypeError
 
 D = TypeVar("D", bound=Distribution)
@@ -68,14 +68,13 @@ def promote(family: object, **arguments: Any) -> tuple[torch.Tensor, ...]:
     else:
         return tensors
     try:
-        common = broadcast("", *[tensor.shape for tensor in tensors])
-    except DistributionError:
+        return tuple(torch.broadcast_tensors(*tensors))
+    except RuntimeError:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in zip(arguments, tensors, strict=True))
         raise DistributionError(
             f"{name_of(family)}: expected parameters whose shapes broadcast together, got {shapes}; "
             "insert dimensions of size 1 where they differ"
         ) from None
-    return tuple(tensor.expand(common) for tensor in tensors)
 
 
 def to_tensors(family: object, **arguments: Any) -> tuple[torch.Tensor, ...]:
@@ -104,8 +103,8 @@ def _converted(family: object, arguments: dict[str, Any]) -> tuple[torch.Tensor,
     for name, value in arguments.items():
         if isinstance(value, torch.Tensor):
             converted.append(value if value.dtype.is_floating_point else value.to(dtype))
-        elif isinstance(value, (bool, int, float, Real)):
-            converted.append(torch.tensor(value, dtype=dtype, device=device))
+        elif isinstance(value, (float, int, Real)):
+            converted.append(torch.full((), float(value), dtype=dtype, device=device))
         else:
             raise DistributionTypeError(
                 f"{name_of(family)}: expected parameter '{name}' as a number or a tensor, got "

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from brancher.distributions import Empirical
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError
+from brancher.frames import pick
 from brancher.handlers import Message, Trace, block
 from brancher.handlers.density import score
 from brancher.infer.agreement import choose
@@ -106,6 +108,7 @@ class Importance:
         log_weights = _added(found, "+", self.num_samples) - _added(found, "-", self.num_samples)
         _check_weights(log_weights)
         self._outcome = samples, log_weights
+        _warn_point_mass(samples, latent)
         self._warn_tail()
         return self
 
@@ -148,10 +151,14 @@ class Importance:
 
     def expectation(self, name: str, *, smooth: bool = True) -> torch.Tensor:
         """Weighted mean of a site over the draws, shape of the site."""
-        value = self.samples[name]
+        value = pick(self.samples, name)[name]
         weights = (self.smoothed_weights if smooth else self.weights).to(value.device)
         mean: torch.Tensor = torch.tensordot(weights, value.to(weights.dtype), dims=1)
         return mean
+
+    def marginal(self, name: str) -> Empirical:
+        """The weighted draws of one site as a distribution."""
+        return Empirical(pick(self.samples, name)[name], self.log_weights)
 
     def resample(self, num_samples: int | None = None, *, smooth: bool = True) -> Samples:
         """Draw from the weighted draws, with replacement: equally weighted draws.
@@ -183,6 +190,20 @@ class Importance:
                 BrancherWarning,
                 stacklevel=3,
             )
+
+
+def _warn_point_mass(samples: Samples, latent: Sequence[Message]) -> None:
+    for site in latent:
+        value = samples[site.name]
+        if value.is_floating_point() and len(value) > 1 and bool((value == value[0]).all()):
+            warnings.warn(
+                f"Importance: expected a guide that spreads over site '{site.name}', got all draws at one "
+                "point: "
+                "the weights are equal and say nothing; use a guide with a density, not AutoDelta",
+                BrancherWarning,
+                stacklevel=3,
+            )
+            return
 
 
 def _is_no_draw(site: Message) -> bool:

@@ -100,7 +100,10 @@ def summary(samples: Mapping[str, Any], prob: float = 0.9, group_by_chain: bool 
             "give mcmc.get_samples() or Predictive(...)()"
         )
     grouped = group_by_chain or getattr(samples, "batch_ndims", 1) == 2
-    columns = {name: _statistics(name, torch.as_tensor(v), prob, grouped) for name, v in samples.items()}
+    values = {name: torch.as_tensor(value) for name, value in samples.items()}
+    if getattr(samples, "batch_ndims", 1) == 0:
+        values = {name: value[None] for name, value in values.items()}
+    columns = {name: _statistics(name, value, prob, grouped) for name, value in values.items()}
     return entries_frame(columns, getattr(samples, "dims", None), getattr(samples, "coords", None))
 
 

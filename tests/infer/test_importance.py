@@ -8,7 +8,7 @@ import torch
 
 from brancher import deterministic, plate, sample
 from brancher import distributions as dist
-from brancher.errors import BrancherWarning, GuideError, InferenceError
+from brancher.errors import BrancherWarning, GuideError, InferenceError, UnknownNameError
 from brancher.infer import Importance
 
 DATA = torch.tensor([0.5, 1.5, -0.2, 0.9])
@@ -96,6 +96,22 @@ def test_heavy_tail_is_told() -> None:
     with pytest.warns(BrancherWarning, match="k-hat"):
         result = Importance(model, narrow, num_samples=1000).run(DATA)
     assert result.pareto_k > 0.7
+
+
+def test_marginal_is_the_weighted_law() -> None:
+    result = Importance(model, num_samples=200).run(DATA)
+    expected = result.expectation("mu", smooth=False)
+    torch.testing.assert_close(result.marginal("mu").mean, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_point_mass_guide_is_told() -> None:
+    with pytest.warns(BrancherWarning, match="'mu', got all draws at one point"):
+        Importance(model, lambda y: sample("mu", dist.Delta(torch.tensor(0.3))), num_samples=9).run(DATA)
+
+
+def test_unknown_site_error() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'mu'"):
+        Importance(model, num_samples=9).run(DATA).expectation("muu")
 
 
 def test_missing_guide_site_error() -> None:

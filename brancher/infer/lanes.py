@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from brancher.distributions import Independent, MaskedDistribution
 from brancher.distributions.validation import validation_enabled
 from brancher.errors import UnsupportedError
 from brancher.handlers import Message, Messenger, stack, substitute
@@ -80,7 +81,29 @@ class _Stop(Messenger):
 
 def _draw(message: Message, tensors: list[torch.Tensor], size: int) -> torch.Tensor:
     shape = message.args[0] if message.args else ()
+    if not shape and _is_elementwise(message.fn):  # the usual case, all lanes at once
+        drawn: torch.Tensor = _widened(_rebuilt(message.fn, tensors), size).sample()
+        return drawn
     return torch.stack([_rebuilt(message.fn, [t[i] for t in tensors]).sample(shape) for i in range(size)])
+
+
+def _is_elementwise(fn: Any) -> bool:
+    """Whether all of a law's tensors have its batch shape, so that one more dimension on the left is safe."""
+    while isinstance(fn, (Independent, MaskedDistribution)):
+        fn = fn.base_dist
+    plain = all(_is_leaf(item) for item in vars(fn).values())
+    return plain and not fn.event_shape and all(t.shape == fn.batch_shape for t in _tensors_of(fn))
+
+
+def _is_leaf(thing: Any) -> bool:
+    return isinstance(thing, (torch.Tensor, torch.Size, bool, int, float, str, type(None)))
+
+
+def _widened(fn: Any, size: int) -> Any:
+    fn._batch_shape = torch.Size([size]) + fn.batch_shape
+    if isinstance(fn, (Independent, MaskedDistribution)):
+        _widened(fn.base_dist, size)
+    return fn
 
 
 def _tensors_of(fn: Any) -> list[torch.Tensor]:

@@ -67,6 +67,8 @@ LAWS = {
     "normal": lambda m: dist.Normal(m, 1e-4),
     "event": lambda m: dist.Normal(m, 1e-4).to_event(1),
     "masked": lambda m: dist.Normal(m, 1e-4).mask(torch.tensor([True, False, True])),
+    "masked event": lambda m: dist.Normal(m, 1e-4).to_event(1).mask(torch.tensor(True)),
+    "foreign": lambda m: torch.distributions.Normal(m, 1e-4),
     "expanded": lambda m: dist.Normal(m, 1e-4).expand([2, 3]),
     "gamma": lambda m: dist.Gamma(1e8 * m.abs(), 1e8),
     "uniform": lambda m: dist.Uniform(m - 1e-4, m + 1e-4),

@@ -1,6 +1,6 @@
 """Inference algorithms."""
 
-from brancher.infer import autoguide
+from brancher.infer import autoguide, reparam
 from brancher.infer.elbo import ELBO, ELBOModule, Trace_ELBO, TraceMeanField_ELBO
 from brancher.infer.importance import Importance
 from brancher.infer.initialization import (
@@ -35,5 +35,6 @@ __all__ = [
     "init_to_uniform",
     "init_to_value",
     "log_likelihood",
+    "reparam",
     "summary",
 ]

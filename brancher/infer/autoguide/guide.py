@@ -179,6 +179,23 @@ class AutoGuide(GuideModule, ABC):
         Returns:
             Values by site name.
         """
+        return self.run(args, kwargs)
+
+    def run(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        whole: Fn | None = None,
+        known: Mapping[str, torch.Tensor] | None = None,
+    ) -> Tensors:
+        """Draw every latent site, as a part of a guide for more sites.
+
+        Args:
+            args: the model's arguments.
+            kwargs: its keyword arguments.
+            whole: the model to ask, with all sites; None for the guide's own.
+            known: values of sites that other parts have drawn; None where there are no other parts.
+        """
         self._prepare(args, kwargs)
         draws, rows = self.issue(self._lead()), self._rows(args, kwargs)
         scopes: dict[str, PlateScope] = {}
@@ -191,7 +208,7 @@ class AutoGuide(GuideModule, ABC):
 
         wanted = self._wanted(rows)
         if wanted:
-            walk(self.model, self._latents, visit, rows, wanted, args, kwargs)
+            walk(whole or self.model, self._latents, visit, rows, wanted, args, kwargs, known)
         for latent in self._latents:
             if latent.name not in values:
                 visit(latent, usual_spot(latent, rows))

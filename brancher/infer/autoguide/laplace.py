@@ -86,6 +86,7 @@ class AutoLaplaceApproximation(AutoContinuous):
         if not bool((eigenvalues > 0).all()):
             raise InferenceError(
                 "AutoLaplaceApproximation: expected a positive definite curvature, got the smallest "
-                f"eigenvalue {float(eigenvalues.min()):.3g}; train to the maximum first, or choose another guide"
+                f"eigenvalue {float(eigenvalues.min()):.3g}; train to the maximum first, or "
+                "choose another guide"
             )
         return tril_of_precision(curvature)

@@ -7,7 +7,7 @@ moment the model comes to it, and stops as soon as everything asked for is known
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -17,7 +17,7 @@ from brancher.distributions import MaskedDistribution
 from brancher.distributions.validation import validation_enabled
 from brancher.errors import GuideError
 from brancher.handlers import Message, Messenger, stack
-from brancher.infer.autoguide.prototype import Latent, free_transform
+from brancher.infer.autoguide.prototype import Latent, free_transform, is_enumerated
 
 Fn: TypeAlias = Callable[..., Any]
 #: Indices by plate; None, or no entry, for all rows.
@@ -63,12 +63,20 @@ class Walk(Messenger):
         visit: gives their values; called under the handlers outside the walk.
         rows: indices of the plates that the guide draws; those that the model gives are added.
         wanted: names of sites and plates that the walk is made for.
+        known: values of sites that other guides have drawn; None where there are no others.
     """
 
-    def __init__(self, latents: Iterable[Latent], visit: Visit, rows: Rows, wanted: Iterable[str]) -> None:
+    def __init__(
+        self,
+        latents: Iterable[Latent],
+        visit: Visit,
+        rows: Rows,
+        wanted: Iterable[str],
+        known: Mapping[str, torch.Tensor] | None,
+    ) -> None:
         super().__init__(None)
         self.latents = {latent.name: latent for latent in latents}
-        self.visit, self.rows, self.wanted = visit, rows, set(wanted)
+        self.visit, self.rows, self.wanted, self.known = visit, rows, set(wanted), known
 
     def process_message(self, message: Message) -> None:
         """Answer the message and keep it from handlers further out."""
@@ -83,10 +91,27 @@ class Walk(Messenger):
             with stack.outside(self):
                 message.value = self.visit(self.latents[name], self._spot(self.latents[name], message))
         else:
+            self._pass_by(message)
             return
         self.wanted.discard(name)
         if not self.wanted:
             raise _Enough
+
+    def _pass_by(self, message: Message) -> None:
+        """Give a site of another guide its value.
+
+        Raises:
+            GuideError: it has none yet, and a support asked for may depend on it.
+        """
+        if self.known is None or message.type != "sample" or message.is_observed:
+            return
+        message.value = self.known.get(message.name)
+        asked = [name for name in self.wanted if name in self.latents and self.latents[name].is_bounded]
+        if message.value is None and asked and not is_enumerated(message):
+            raise GuideError(
+                f"guide: expected site '{message.name}' to be drawn before the supports of {sorted(asked)} "
+                "are asked for, got it in a later part; append the parts in the model's order"
+            )
 
     def _spot(self, latent: Latent, message: Message) -> Spot:
         support = message.fn.support
@@ -102,6 +127,7 @@ def walk(
     wanted: Iterable[str],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    known: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Run a model on a guide's values until everything wanted is known.
 
@@ -110,7 +136,7 @@ def walk(
     Raises:
         GuideError: a latent site that is wanted does not occur.
     """
-    walker = Walk(latents, visit, rows, wanted)
+    walker = Walk(latents, visit, rows, wanted, known)
     try:
         with stack.restored(), validation_enabled(False), walker:
             model(*args, **kwargs)

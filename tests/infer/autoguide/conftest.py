@@ -18,6 +18,7 @@ GUIDES = {
     "AutoMultivariateNormal": autoguide.AutoMultivariateNormal,
     "AutoLowRankMultivariateNormal": autoguide.AutoLowRankMultivariateNormal,
     "AutoLaplaceApproximation": autoguide.AutoLaplaceApproximation,
+    "AutoIAFNormal": autoguide.AutoIAFNormal,
 }
 
 
@@ -59,7 +60,9 @@ def _supports() -> None:
     sample("positive", dist.Gamma(2.0, 1.0))
     sample("unit", dist.Beta(2.0, 3.0))
     sample("cholesky", dist.LKJCholesky(3, 1.0))
-    ordered = sample("ordered", dist.ImproperUniform(dist.constraints.ordered_vector, torch.Size(), torch.Size([4])))
+    ordered = sample(
+        "ordered", dist.ImproperUniform(dist.constraints.ordered_vector, torch.Size(), torch.Size([4]))
+    )
     sample("y", dist.Normal(ordered.sum(-1), 1.0), obs=torch.tensor(1.0))
     with plate("row", 2):
         sample("vectors", dist.Dirichlet(torch.ones(4)))

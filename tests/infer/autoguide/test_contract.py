@@ -17,7 +17,9 @@ from brancher.params import ParamStore
 
 
 @pytest.mark.parametrize("num_particles", [1, 7])
-def test_loss_is_finite_and_every_parameter_has_a_gradient(make_guide: Any, case: Any, num_particles: int) -> None:
+def test_loss_is_finite_and_every_parameter_has_a_gradient(
+    make_guide: Any, case: Any, num_particles: int
+) -> None:
     guide = make_guide(case.model).setup(*case.args)
     loss = Trace_ELBO(num_particles, vectorize_particles=True)(case.model, guide)(*case.args)
     loss.backward()
@@ -47,7 +49,9 @@ def test_posterior_draws_have_all_rows(make_guide: Any, case: Any) -> None:
 
 def test_values_lie_in_their_supports(make_guide: Any, case: Any) -> None:
     guide = make_guide(case.model)
-    trace = handlers.trace(handlers.replay(case.model, handlers.trace(guide).get_trace(*case.args))).get_trace(*case.args)
+    trace = handlers.trace(
+        handlers.replay(case.model, handlers.trace(guide).get_trace(*case.args))
+    ).get_trace(*case.args)
     for site in trace.sites("sample"):
         if not site.is_observed:
             assert site.fn.support.check(site.value).all(), site.name
@@ -77,7 +81,9 @@ def test_state_before_setup_is_refused_error(make_guide: Any, case: Any) -> None
         make_guide(case.model).load_state_dict(first.state_dict())
 
 
-@pytest.mark.parametrize("how", [copy.deepcopy, lambda guide: pickle.loads(pickle.dumps(guide))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "how", [copy.deepcopy, lambda guide: pickle.loads(pickle.dumps(guide))], ids=["copy", "pickle"]
+)
 def test_copies_keep_values_and_draw_alike(make_guide: Any, case: Any, how: Any) -> None:
     guide = make_guide(case.model).setup(*case.args)
     with torch.no_grad():
@@ -110,7 +116,9 @@ def test_param_sites_carry_the_leaves(make_guide: Any, case: Any) -> None:
     guide = make_guide(case.model)
     trace = handlers.trace(guide).get_trace(*case.args)
     leaves = {f"{type(guide).__name__}.{name}": leaf for name, leaf in guide.named_parameters()}
-    assert {site.name: id(site.unconstrained) for site in trace.sites("param")} == {n: id(p) for n, p in leaves.items()}
+    assert {site.name: id(site.unconstrained) for site in trace.sites("param")} == {
+        n: id(p) for n, p in leaves.items()
+    }
 
 
 def test_values_are_functions_of_stand_in_tensors(make_guide: Any, case: Any) -> None:

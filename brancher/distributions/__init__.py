@@ -8,6 +8,7 @@ from torch.distributions import ExponentialFamily
 
 from brancher.distributions import constraints, transforms
 from brancher.distributions import kl_own as kl_own  # registers
+from brancher.distributions.affine_beta import AffineBeta
 from brancher.distributions.algebra import ExpandedDistribution, Independent, MaskedDistribution
 from brancher.distributions.asymmetric_laplace import AsymmetricLaplace, SoftAsymmetricLaplace
 from brancher.distributions.base import Distribution
@@ -34,19 +35,27 @@ from brancher.distributions.gamma import Chi2, Exponential, Gamma
 from brancher.distributions.gamma_poisson import GammaPoisson
 from brancher.distributions.improper_uniform import ImproperUniform
 from brancher.distributions.inverse_gamma import InverseGamma
+from brancher.distributions.inverse_gaussian import InverseGaussian
 from brancher.distributions.kl import kl_divergence, register_kl
 from brancher.distributions.laplace import Laplace
 from brancher.distributions.lkj import LKJ, LKJCholesky
+from brancher.distributions.log_normal_negative_binomial import LogNormalNegativeBinomial
 from brancher.distributions.logistic import Logistic, SkewLogistic
 from brancher.distributions.logit_normal import LogitNormal
 from brancher.distributions.masked_mixture import MaskedMixture
 from brancher.distributions.mixture import MixtureSameFamily
+from brancher.distributions.mixture_of_normals import (
+    GaussianScaleMixture,
+    MixtureOfDiagNormals,
+    MixtureOfDiagNormalsSharedCovariance,
+)
 from brancher.distributions.multivariate import (
     LogisticNormal,
     LowRankMultivariateNormal,
     MultivariateNormal,
 )
 from brancher.distributions.multivariate_student_t import MultivariateStudentT
+from brancher.distributions.nan_masked import NanMaskedMultivariateNormal, NanMaskedNormal
 from brancher.distributions.normal import HalfNormal, LogNormal, Normal
 from brancher.distributions.ordered_logistic import OrderedLogistic
 from brancher.distributions.pareto import GeneralizedPareto, Pareto
@@ -92,6 +101,7 @@ from brancher.distributions.uniform import Uniform
 from brancher.distributions.unit import Unit
 from brancher.distributions.validation import enable_validation, is_validating, validation_enabled
 from brancher.distributions.von_mises import VonMises
+from brancher.distributions.von_mises_3d import VonMises3D
 from brancher.distributions.wishart import Wishart
 from brancher.distributions.zero_inflated import (
     ZeroInflatedDistribution,
@@ -103,6 +113,7 @@ TorchDistribution = Distribution  # the name that Pyro programs use
 
 __all__ = [
     "AbsTransform",
+    "AffineBeta",
     "AffineTransform",
     "AsymmetricLaplace",
     "Bernoulli",
@@ -134,6 +145,7 @@ __all__ = [
     "FoldedDistribution",
     "Gamma",
     "GammaPoisson",
+    "GaussianScaleMixture",
     "GeneralizedPareto",
     "Geometric",
     "Gumbel",
@@ -143,11 +155,13 @@ __all__ = [
     "Independent",
     "IndependentTransform",
     "InverseGamma",
+    "InverseGaussian",
     "Kumaraswamy",
     "LKJ",
     "LKJCholesky",
     "Laplace",
     "LogNormal",
+    "LogNormalNegativeBinomial",
     "Logistic",
     "LogisticNormal",
     "LogitNormal",
@@ -156,10 +170,14 @@ __all__ = [
     "LowerCholeskyTransform",
     "MaskedDistribution",
     "MaskedMixture",
+    "MixtureOfDiagNormals",
+    "MixtureOfDiagNormalsSharedCovariance",
     "MixtureSameFamily",
     "Multinomial",
     "MultivariateNormal",
     "MultivariateStudentT",
+    "NanMaskedMultivariateNormal",
+    "NanMaskedNormal",
     "NegativeBinomial",
     "Normal",
     "OneHotCategorical",
@@ -193,6 +211,7 @@ __all__ = [
     "Uniform",
     "Unit",
     "VonMises",
+    "VonMises3D",
     "Weibull",
     "Wishart",
     "ZeroInflatedDistribution",

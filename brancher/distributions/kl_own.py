@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +19,6 @@ from brancher.distributions.truncated_normal import TruncatedNormal
 from brancher.errors import DistributionError
 
 
-@register_kl(Delta, TorchDistribution)
 def _delta_any(p: Any, q: Any) -> torch.Tensor:
     if p.event_shape != q.event_shape:
         raise DistributionError(
@@ -28,7 +28,6 @@ def _delta_any(p: Any, q: Any) -> torch.Tensor:
     return torch.sub(p.log_density, q.log_prob(p.v))
 
 
-@register_kl(LogitNormal, LogitNormal)
 def _logit_normal(p: Any, q: Any) -> torch.Tensor:
     # The sigmoid is a bijection, which leaves the divergence as it is.
     return kl_divergence(_normal(p), _normal(q))
@@ -38,7 +37,6 @@ def _normal(d: LogitNormal) -> Normal:
     return Normal(d.loc, d.scale, validate_args=False)
 
 
-@register_kl(InverseGamma, InverseGamma)
 def _inverse_gamma(p: Any, q: Any) -> torch.Tensor:
     return kl_divergence(_gamma(p), _gamma(q))
 
@@ -47,13 +45,11 @@ def _gamma(d: InverseGamma) -> Gamma:
     return Gamma(d.concentration, d.rate, validate_args=False)
 
 
-@register_kl(DiscreteUniform, DiscreteUniform)
 def _discrete_uniform(p: Any, q: Any) -> torch.Tensor:
     is_inside = (p.low >= q.low) & (p.high <= q.high)
     return torch.where(is_inside, q.entropy() - p.entropy(), torch.inf)
 
 
-@register_kl(TruncatedNormal, TruncatedNormal)
 def _truncated_normal(p: Any, q: Any) -> torch.Tensor:
     """Closed in the first two moments of p, taken around the mode of q, where q's terms are small."""
     is_inside = (p.low >= q.low) & (p.high <= q.high)
@@ -61,3 +57,14 @@ def _truncated_normal(p: Any, q: Any) -> torch.Tensor:
     energy = 0.5 * (p.variance / q.scale**2 + shift**2) + shift * q._offset()
     cross = energy + q.scale.log() + q._mass().log()
     return torch.where(is_inside, cross - p.entropy(), torch.inf)
+
+
+_FORMULAS: list[tuple[type, type, Callable[[Any, Any], torch.Tensor]]] = [
+    (Delta, TorchDistribution, _delta_any),
+    (LogitNormal, LogitNormal, _logit_normal),
+    (InverseGamma, InverseGamma, _inverse_gamma),
+    (DiscreteUniform, DiscreteUniform, _discrete_uniform),
+    (TruncatedNormal, TruncatedNormal, _truncated_normal),
+]
+for _p, _q, _formula in _FORMULAS:
+    register_kl(_p, _q)(_formula)

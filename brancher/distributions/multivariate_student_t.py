@@ -6,6 +6,7 @@ import torch
 from torch.distributions import constraints
 
 from brancher.distributions.base import Distribution
+from brancher.distributions.multivariate import half_log_det, squared_distance
 from brancher.distributions.parameters import Number, expand_parameters, to_tensors
 from brancher.distributions.shapes import Size, broadcast
 from brancher.distributions.special import HALF_LOG_2PI, stirling_remainder
@@ -80,10 +81,9 @@ class MultivariateStudentT(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         n, half_df = self.event_shape[0], 0.5 * self.df
-        difference = (value - self.loc).unsqueeze(-1)
-        y = torch.linalg.solve_triangular(self.scale_tril, difference, upper=False).squeeze(-1)
-        log_kernel = -(half_df + 0.5 * n) * ((y * y).sum(-1) / self.df).log1p()
-        log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        distance = squared_distance(self.scale_tril, value - self.loc)
+        log_kernel = -(half_df + 0.5 * n) * (distance / self.df).log1p()
+        log_det = half_log_det(self.scale_tril)
         constant = _log_gamma_ratio(half_df, 0.5 * n) - n * HALF_LOG_2PI
         return torch.add(log_kernel - log_det, constant)
 

@@ -11,6 +11,7 @@ import scipy.stats as st
 import brancher.distributions as dist
 
 NO_DENSITY = "an atom has no density that integrates to one"
+NOT_SEEN = "NaN means not observed, and is scored"
 INNER = "shapes follow from the wrapped distribution"
 NO_MAP = "no bijection leads onto two supports"
 HEAVY = "the fourth moment is too large for a test of the variance"
@@ -35,6 +36,32 @@ def continuous(case: Callable[..., Any]) -> list[Any]:
             scipy=lambda concentration, rate: st.invgamma(concentration, scale=rate),
             bad={"concentration": 0.0},
             outside=-1.0,
+        ),
+        case(
+            dist.InverseGaussian,
+            {"loc": 0.7, "concentration": 2.0},
+            {"loc": [1.0, 3.0], "concentration": [[5.0], [20.0]]},
+            scipy=lambda loc, concentration: st.invgauss(loc / concentration, scale=concentration),
+            bad={"loc": 0.0},
+            outside=-1.0,
+        ),
+        case(
+            dist.AffineBeta,
+            {"concentration1": 2.0, "concentration0": 3.0, "loc": -1.0, "scale": 4.0},
+            {"concentration1": [2.0, 1.5], "concentration0": 3.0, "loc": [[0.0], [5.0]], "scale": 2.0},
+            scipy=lambda concentration1, concentration0, loc, scale: st.beta(
+                concentration1, concentration0, loc, scale
+            ),
+            bad={"scale": 0.0},
+            outside=50.0,
+        ),
+        case(
+            dist.NanMaskedNormal,
+            {"loc": 0.3, "scale": 2.0},
+            location,
+            scipy=lambda loc, scale: st.norm(loc, scale),
+            bad={"scale": -1.0},
+            skip=skips(NOT_SEEN, "mask"),
         ),
         case(
             dist.Logistic,
@@ -143,6 +170,13 @@ def counts(case: Callable[..., Any]) -> list[Any]:
             outside=-1.0,
         ),
         case(
+            dist.LogNormalNegativeBinomial,
+            {"total_count": 3.0, "logits": -0.5, "multiplicative_noise_scale": 0.3},
+            {"total_count": [3.0, 8.0], "logits": [[0.5], [-1.0]], "multiplicative_noise_scale": 0.2},
+            bad={"multiplicative_noise_scale": 0.0},
+            outside=-1.0,
+        ),
+        case(
             dist.DirichletMultinomial,
             {"concentration": [0.5, 2.0, 1.0], "total_count": 4},
             {"concentration": [[0.5, 2.0], [3.0, 1.0]], "total_count": 5},
@@ -189,6 +223,39 @@ def vectors(case: Callable[..., Any]) -> list[Any]:
             {"df": 7.0, "loc": [0.0, 1.0], "scale_tril": [[1.0, 0.0], [0.5, 2.0]]},
             {"df": [9.0, 30.0], "loc": [[0.0, 1.0], [2.0, 0.0]], "scale_tril": [[1.0, 0.0], [-0.5, 0.3]]},
             bad={"df": -1.0},
+        ),
+        case(
+            dist.NanMaskedMultivariateNormal,
+            {"loc": [0.0, 1.0], "scale_tril": [[1.0, 0.0], [0.5, 2.0]]},
+            {"loc": [[0.0, 1.0], [2.0, 0.0]], "covariance_matrix": [[1.0, 0.3], [0.3, 2.0]]},
+            bad={"scale_tril": [[-1.0, 0.0], [0.0, 1.0]]},
+            skip=skips(NOT_SEEN, "mask"),
+        ),
+        case(
+            dist.MixtureOfDiagNormals,
+            {
+                "locs": [[0.0, 1.0], [2.0, 0.0], [0.5, 0.5]],
+                "coord_scale": [[1.0, 2.0], [0.5, 0.3], [0.2, 1.0]],
+                "component_logits": [0.0, 1.0, -0.5],
+            },
+            {"locs": [[0.0, 1.0], [2.0, 0.0]], "coord_scale": [[1.0, 2.0]], "component_logits": [[0.0, 1.0]]},
+            bad={"coord_scale": [[-1.0, 1.0]]},
+        ),
+        case(
+            dist.MixtureOfDiagNormalsSharedCovariance,
+            {"locs": [[0.0, 1.0], [2.0, 0.0]], "coord_scale": [1.0, 2.0], "component_logits": [0.0, 1.0]},
+            bad={"coord_scale": [-1.0, 1.0]},
+        ),
+        case(
+            dist.GaussianScaleMixture,
+            {"coord_scale": [1.0, 2.0, 0.5], "component_logits": [0.0, 1.0], "component_scale": [1.0, 3.0]},
+            bad={"component_scale": [-1.0, 1.0]},
+        ),
+        case(
+            dist.VonMises3D,
+            {"concentration": [0.0, 3.0, 1.0]},
+            {"concentration": [[0.0, 0.0, 0.0], [30.0, 0.0, -9.0]]},
+            skip=skips("the variance of a direction is not defined here", "moments"),
         ),
         case(
             dist.ProjectedNormal,

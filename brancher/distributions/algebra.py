@@ -52,7 +52,7 @@ class Independent(td.Independent, Distribution):  # type: ignore[type-arg]
     def expand(self, batch_shape: Size, _instance: Any = None) -> Independent:
         """Return a copy with the batch dimensions expanded to ``batch_shape``."""
         inner = self.event_shape[: self.reinterpreted_batch_ndims]
-        new = self._get_checked_instance(Independent, _instance)
+        new: Any = self.__new__(type(self)) if _instance is None else _instance
         Independent.__init__(
             new, self.base_dist.expand(torch.Size(batch_shape) + inner), self.reinterpreted_batch_ndims
         )
@@ -77,7 +77,8 @@ class Independent(td.Independent, Distribution):  # type: ignore[type-arg]
                 "Independent: expected no reinterpreted dimension to enumerate, got "
                 f"{self.reinterpreted_batch_ndims}; enumerate before to_event"
             )
-        return self.base_dist.enumerate_support(expand=expand)
+        values: torch.Tensor = self.base_dist.enumerate_support(expand=expand)
+        return values
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Size) -> tuple[torch.Size, torch.Size]:
@@ -205,7 +206,9 @@ class ExpandedDistribution(Distribution):
     arg_constraints: dict[str, torch_constraints.Constraint] = {}
 
     def __init__(
-        self, base_dist: TorchDistribution, batch_shape: Size = torch.Size()  # noqa: B008
+        self,
+        base_dist: TorchDistribution,
+        batch_shape: Size = torch.Size(),  # noqa: B008
     ) -> None:
         batch_shape = torch.Size(batch_shape)
         if broadcast("batch_shape", batch_shape, base_dist.batch_shape) != batch_shape:

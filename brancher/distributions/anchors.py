@@ -51,11 +51,13 @@ def _discrete(support: Any, value: torch.Tensor) -> Anchor:
         first = torch.eye(1, value.shape[-1], dtype=value.dtype, device=value.device)[0]
         total = support.upper_bound
         return first * (total.unsqueeze(-1) if isinstance(total, torch.Tensor) else total)
-    return getattr(support, "lower_bound", 0)  # type: ignore[no-any-return]
+    lower: Anchor = getattr(support, "lower_bound", 0)
+    return lower
 
 
 def _continuous(support: Any, value: torch.Tensor) -> Anchor:
-    lower, upper = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    lower: Any = getattr(support, "lower_bound", None)
+    upper: Any = getattr(support, "upper_bound", None)
     if isinstance(support, constraints.extended_interval):
         return _inside(lower, upper)
     if lower is not None and upper is not None:

@@ -55,7 +55,7 @@ class Distribution(TorchDistribution):
     # torch reads and writes this name; reading through the switch lets a validated object be
     # used unchecked (and staged) once a model's first run has passed.
     @property
-    def _validate_args(self) -> bool:  # type: ignore[override]
+    def _validate_args(self) -> bool:
         return is_validating() and self.__dict__.get("_is_checked", True)
 
     @_validate_args.setter
@@ -132,10 +132,11 @@ class Distribution(TorchDistribution):
             >>> MultivariateNormal.infer_shapes(loc=(5, 1, 3), scale_tril=(4, 3, 3))
             (torch.Size([5, 4]), torch.Size([3]))
         """
-        event_dim: int = cls.support.event_dim  # type: ignore[union-attr]
+        family: Any = cls  # support and arg_constraints are class attributes, whatever torch declares
+        event_dim: int = family.support.event_dim
         batch, event = [], []
         for name, shape in arg_shapes.items():
-            own_dim = cls.arg_constraints[name].event_dim if name in cls.arg_constraints else 0
+            own_dim = family.arg_constraints[name].event_dim if name in family.arg_constraints else 0
             cut = len(shape) - own_dim
             batch.append(torch.Size(shape[:cut]))
             if own_dim == event_dim:

@@ -13,7 +13,7 @@ from brancher.distributions.parameters import SCALAR, Number, expand_parameters
 from brancher.distributions.shapes import Size
 
 
-class Bernoulli(Odds, td.Bernoulli, Distribution):
+class Bernoulli(Odds, td.Bernoulli, Distribution):  # type: ignore[override]
     """A draw of 0 or 1.
 
     Args:
@@ -44,7 +44,7 @@ class Bernoulli(Odds, td.Bernoulli, Distribution):
         return -self._log_success(self.probs) - self._log_failure(self._failure_probs())
 
 
-class ContinuousBernoulli(Odds, td.ContinuousBernoulli, Distribution):
+class ContinuousBernoulli(Odds, td.ContinuousBernoulli, Distribution):  # type: ignore[override]
     """Density proportional to ``exp(logits * x)`` on the unit interval.
 
     Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845.

@@ -80,7 +80,7 @@ class Beta(td.Beta, Distribution):
     expand = expand_parameters
 
     @lazy_property
-    def _dirichlet(self) -> Dirichlet:
+    def _dirichlet(self) -> Any:
         pair = torch.stack([self.concentration1, self.concentration0], -1)
         return Dirichlet(pair, validate_args=False)
 
@@ -91,7 +91,8 @@ class Beta(td.Beta, Distribution):
         if self._is_small:
             a, b = self.concentration1, self.concentration0
             normalizer = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
-            return torch.xlogy(a - 1.0, value) + torch.special.xlog1py(b - 1.0, -value) - normalizer
+            of_failure: torch.Tensor = torch.special.xlog1py(b - 1.0, -value)
+            return torch.xlogy(a - 1.0, value) + of_failure - normalizer
         pair = torch.stack([value, 1.0 - value], -1)
         concentration, pair = torch.broadcast_tensors(self._dirichlet.concentration, pair)
         return _log_density(concentration, pair)

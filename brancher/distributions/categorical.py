@@ -66,7 +66,7 @@ class Categorical(td.Categorical, Distribution):
             self._validate_sample(value)
         index, table = torch.broadcast_tensors(value.long().unsqueeze(-1), self._param)
         # Picking before the logarithm keeps a zero weight elsewhere out of the gradient.
-        picked = table.gather(-1, index[..., :1]).squeeze(-1)
+        picked: torch.Tensor = table.gather(-1, index[..., :1]).squeeze(-1)
         return picked if self._is_logits else picked.log()
 
     def entropy(self) -> torch.Tensor:
@@ -170,7 +170,7 @@ class Multinomial(td.Multinomial, Distribution):
         """Log-probability in nats, shape sample_shape + B."""
         if self._validate_args:
             self._validate_sample(value)
-        inner = self._categorical
+        inner: Any = self._categorical
         counts, probs = torch.broadcast_tensors(value.to(inner._param.dtype), inner.probs)
         return log_binomial_kernel(counts, probs, inner.logits if inner._is_logits else None)
 
@@ -178,8 +178,9 @@ class Multinomial(td.Multinomial, Distribution):
         """Entropy in nats, from the marginal binomial laws."""
         n = torch.tensor(float(self.total_count), dtype=self.probs.dtype, device=self.probs.device)
         support = self._binomial.enumerate_support(expand=False)[1:]
-        weights = torch.exp(self._binomial.log_prob(support)) * torch.lgamma(support + 1)
-        return n * self._categorical.entropy() - torch.lgamma(n + 1) + weights.sum([0, -1])
+        weights: torch.Tensor = torch.exp(self._binomial.log_prob(support)) * torch.lgamma(support + 1)
+        inner: torch.Tensor = self._categorical.entropy()
+        return n * inner - torch.lgamma(n + 1) + weights.sum([0, -1])
 
 
 def _categorical_for(

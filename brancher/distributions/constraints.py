@@ -225,7 +225,8 @@ class _CorrMatrix(_ByValue):
         tolerance = 10 * torch.finfo(value.dtype).eps * value.shape[-1]
         is_unit = ((value.diagonal(dim1=-2, dim2=-1) - 1).abs() <= tolerance).all(-1)
         is_symmetric = torch.isclose(value, value.mT, atol=1e-6).all(-1).all(-1)
-        return is_unit & is_symmetric & (torch.linalg.cholesky_ex(value).info == 0)
+        valid: torch.Tensor = is_unit & is_symmetric & (torch.linalg.cholesky_ex(value).info == 0)
+        return valid
 
 
 class _Sphere(_ByValue):
@@ -235,7 +236,8 @@ class _Sphere(_ByValue):
 
     def check(self, value: torch.Tensor) -> torch.Tensor:
         tolerance = 10 * torch.finfo(value.dtype).eps * value.shape[-1] ** 0.5
-        return (torch.linalg.vector_norm(value, dim=-1) - 1).abs() <= tolerance
+        valid: torch.Tensor = (torch.linalg.vector_norm(value, dim=-1) - 1).abs() <= tolerance
+        return valid
 
 
 integer = _Integer()

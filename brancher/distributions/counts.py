@@ -40,7 +40,7 @@ class Poisson(td.Poisson, Distribution):
         return -deviance(count, self.rate) - stirling_remainder(count)
 
 
-class Binomial(Odds, td.Binomial, Distribution):
+class Binomial(Odds, td.Binomial, Distribution):  # type: ignore[override]
     """Number of successes in independent trials.
 
     Args:
@@ -75,7 +75,7 @@ class Binomial(Odds, td.Binomial, Distribution):
         return log_binomial_kernel(counts, self._pair_of_probs(), self._pair_of_logs())
 
 
-class NegativeBinomial(Odds, td.NegativeBinomial, Distribution):
+class NegativeBinomial(Odds, td.NegativeBinomial, Distribution):  # type: ignore[override]
     """Number of successes before ``total_count`` failures.
 
     Args:

@@ -81,7 +81,8 @@ class Weibull(td.Weibull, Distribution):
         tensor(-1.)
     """
 
-    support = constraints.nonnegative  # the density is finite at 0 for a concentration of 1 and more
+    # The density is finite at 0 for a concentration of 1 and more.
+    support = constraints.nonnegative  # type: ignore[assignment]
 
     def __init__(self, scale: Number, concentration: Number, validate_args: bool | None = None) -> None:
         self.scale, self.concentration = promote(self, scale=scale, concentration=concentration)
@@ -90,7 +91,7 @@ class Weibull(td.Weibull, Distribution):
     expand = expand_parameters
 
     @property
-    def concentration_reciprocal(self) -> torch.Tensor:
+    def concentration_reciprocal(self) -> torch.Tensor:  # type: ignore[override]
         """Inverse of the shape."""
         return self.concentration.reciprocal()
 

@@ -66,15 +66,15 @@ def _as_multivariate(d: Any) -> td.MultivariateNormal:
     return td.MultivariateNormal(d.base_dist.loc, scale_tril=scale_tril, validate_args=False)
 
 
-def _masked_any(p: Any, q: Any) -> torch.Tensor:
+def _masked_any(p: MaskedDistribution, q: TorchDistribution) -> torch.Tensor:
     return p._zero_out(kl_divergence(p.base_dist, q))
 
 
-def _any_masked(p: Any, q: Any) -> torch.Tensor:
+def _any_masked(p: TorchDistribution, q: MaskedDistribution) -> torch.Tensor:
     return q._zero_out(kl_divergence(p, q.base_dist))
 
 
-def _masked_masked(p: Any, q: Any) -> torch.Tensor:
+def _masked_masked(p: MaskedDistribution, q: MaskedDistribution) -> torch.Tensor:
     return p._zero_out(q._zero_out(kl_divergence(p.base_dist, q.base_dist)))
 
 
@@ -94,7 +94,7 @@ def _at_least(divergence: torch.Tensor, d: Any) -> torch.Tensor:
     return divergence.expand(torch.broadcast_shapes(divergence.shape, d.batch_shape))
 
 
-def _bernoulli_bernoulli(p: Any, q: Any) -> torch.Tensor:
+def _bernoulli_bernoulli(p: Bernoulli, q: Bernoulli) -> torch.Tensor:
     return -p.entropy() - q._log_success(p.probs) - q._log_failure(p._failure_probs())
 
 

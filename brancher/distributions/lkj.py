@@ -32,9 +32,7 @@ class LKJCholesky(td.LKJCholesky, Distribution):
 
     has_rsample = True
 
-    def __init__(
-        self, dim: int, concentration: Number = 1.0, validate_args: bool | None = None
-    ) -> None:
+    def __init__(self, dim: int, concentration: Number = 1.0, validate_args: bool | None = None) -> None:
         (self.concentration,) = to_tensors(self, concentration=concentration)
         self.dim = _checked_dim(self, dim)
         shape = self.concentration.shape
@@ -48,7 +46,7 @@ class LKJCholesky(td.LKJCholesky, Distribution):
         raise NotImplementedError(f"{cls.__name__}: the event shape follows from the number 'dim'")
 
     @lazy_property
-    def _beta(self) -> Beta:
+    def _beta(self) -> Any:
         eta = self.concentration.unsqueeze(-1)
         row = torch.arange(1, self.dim, dtype=eta.dtype, device=eta.device)
         return Beta(0.5 * row, eta + 0.5 * (self.dim - 1 - row), validate_args=False)
@@ -105,9 +103,7 @@ class LKJ(td.TransformedDistribution, Distribution):
     arg_constraints = {"concentration": constraints.positive}
     support = constraints.corr_matrix
 
-    def __init__(
-        self, dim: int, concentration: Number = 1.0, validate_args: bool | None = None
-    ) -> None:
+    def __init__(self, dim: int, concentration: Number = 1.0, validate_args: bool | None = None) -> None:
         (self.concentration,) = to_tensors(self, concentration=concentration)
         self.dim = _checked_dim(self, dim)
         shape = self.concentration.shape
@@ -137,7 +133,7 @@ class LKJ(td.TransformedDistribution, Distribution):
 
 
 def _checked_dim(family: object, dim: int) -> int:
-    if not isinstance(dim, int) or dim < 2:
+    if type(dim) is not int or dim < 2:
         raise DistributionError(
             f"{type(family).__name__}: expected parameter 'dim' as an int >= 2, got {dim!r}"
         )

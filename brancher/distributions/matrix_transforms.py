@@ -43,7 +43,7 @@ def size_of_triangle(length: int, offset: int) -> int:
         >>> size_of_triangle(6, 0), size_of_triangle(6, -1)
         (3, 4)
     """
-    size = round(((8 * length + 1) ** 0.5 - 1) / 2) - offset
+    size: int = round(((8 * length + 1) ** 0.5 - 1) / 2) - offset
     if size * (size + 1 + 2 * offset) != 2 * length:
         raise DistributionError(
             f"transform: expected a last dimension of D * (D + 1 + {2 * offset}) / 2 entries for a "
@@ -58,7 +58,8 @@ def fill_triangle(vector: torch.Tensor, offset: int) -> torch.Tensor:
     row, column = torch.tril_indices(size, size, offset, device=vector.device)
     flat = vector.new_zeros((*vector.shape[:-1], size * size))
     index = (row * size + column).expand(vector.shape)
-    return flat.scatter(-1, index, vector).unflatten(-1, (size, size))
+    matrix: torch.Tensor = flat.scatter(-1, index, vector).unflatten(-1, (size, size))
+    return matrix
 
 
 def read_triangle(matrix: torch.Tensor, offset: int) -> torch.Tensor:
@@ -185,7 +186,8 @@ class _Squared(SameKind):
         return x @ x.mT
 
     def _inverse(self, y: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.cholesky(y)
+        factor: torch.Tensor = torch.linalg.cholesky(y)
+        return factor
 
 
 class CorrMatrixTransform(_Squared):

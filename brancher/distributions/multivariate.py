@@ -35,7 +35,7 @@ def squared_distance(tril: torch.Tensor, difference: torch.Tensor) -> torch.Tens
     if tril.dim() == 2:
         # One factor for many vectors: one solve with many right-hand sides.
         flat = difference.reshape(-1, difference.shape[-1])
-        solved = torch.linalg.solve_triangular(tril, flat.mT, upper=False)
+        solved: torch.Tensor = torch.linalg.solve_triangular(tril, flat.mT, upper=False)
         return solved.square().sum(0).reshape(difference.shape[:-1])
     solved = torch.linalg.solve_triangular(tril, difference.unsqueeze(-1), upper=False)
     return solved.squeeze(-1).square().sum(-1)
@@ -51,7 +51,8 @@ def tril_of_precision(precision: torch.Tensor) -> torch.Tensor:
     flipped = torch.linalg.cholesky(precision.flip((-2, -1)))
     tril_inverse = flipped.flip((-2, -1)).mT
     identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
-    return torch.linalg.solve_triangular(tril_inverse, identity, upper=False)
+    tril: torch.Tensor = torch.linalg.solve_triangular(tril_inverse, identity, upper=False)
+    return tril
 
 
 def check_matrix(family: object, name: str, matrix: torch.Tensor) -> None:

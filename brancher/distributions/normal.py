@@ -56,7 +56,8 @@ class Normal(td.Normal, Distribution):
 
     def icdf(self, value: torch.Tensor) -> torch.Tensor:
         """Quantile of the probability ``value``."""
-        return self.loc + self.scale * torch.special.ndtri(value)
+        quantile: torch.Tensor = self.loc + self.scale * torch.special.ndtri(value)
+        return quantile
 
 
 class HalfNormal(td.HalfNormal, Distribution):

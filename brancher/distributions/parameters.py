@@ -155,4 +155,4 @@ def expand_parameters(self: D, batch_shape: Size, _instance: Any = None) -> D:
             value = value.expand(batch_shape + value.batch_shape[len(old) :])
         new.__dict__[name] = value
     new._batch_shape = batch_shape
-    return new  # type: ignore[no-any-return]
+    return new

@@ -104,13 +104,15 @@ class GeneralizedPareto(td.GeneralizedPareto, Distribution):
         """Log-density in nats, shape sample_shape + B."""
         if self._validate_args:
             self._validate_sample(value)
-        return -self.scale.log() - (1.0 + self.concentration) * self._log_growth(self._z(value))
+        return -self.scale.log() - (1.0 + self.concentration) * self._log_growth(
+            (value - self.loc) / self.scale
+        )
 
     def log_survival_function(self, value: torch.Tensor) -> torch.Tensor:
         """Log of the probability above ``value``."""
         if self._validate_args:
             self._validate_sample(value)
-        return -self._log_growth(self._z(value))
+        return -self._log_growth((value - self.loc) / self.scale)
 
     def log_cdf(self, value: torch.Tensor) -> torch.Tensor:
         """Log of the distribution function."""

@@ -17,7 +17,7 @@ from brancher.distributions.parameters import SCALAR, Number, expand_parameters,
 from brancher.distributions.shapes import Size
 
 
-class LogitRelaxedBernoulli(Odds, relaxed_bernoulli.LogitRelaxedBernoulli, Distribution):
+class LogitRelaxedBernoulli(Odds, relaxed_bernoulli.LogitRelaxedBernoulli, Distribution):  # type: ignore[override]
     """Log-odds of a RelaxedBernoulli draw; support the reals.
 
     Args:

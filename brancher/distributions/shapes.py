@@ -21,6 +21,7 @@ def broadcast(name: str, *shapes: Size) -> torch.Size:
         DistributionError: they do not fit; the text names ``name`` and the shapes.
 
     Example:
+        >>> from brancher.distributions.shapes import broadcast
         >>> broadcast("mask", (3, 1), (2,))
         torch.Size([3, 2])
     """

@@ -35,7 +35,8 @@ def xlogy(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def xlog1py(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return ``x log(1 + y)``, 0 where ``x`` is 0 even at ``y`` = -1, with a finite gradient there."""
-    return torch.special.xlog1py(x, torch.where((x == 0) & (y <= -1), 0.0, y))
+    result: torch.Tensor = torch.special.xlog1py(x, torch.where((x == 0) & (y <= -1), 0.0, y))
+    return result
 
 
 def log1mexp(x: torch.Tensor) -> torch.Tensor:
@@ -95,7 +96,9 @@ def stirling_remainder(x: torch.Tensor) -> torch.Tensor:
     """
     large, small = x.clamp(min=_LARGE), x.clamp(max=_LARGE)
     series = 0.5 * large.log() + HALF_LOG_2PI + _stirling_series(large)
-    return torch.where(x >= _LARGE, series, torch.lgamma(small + 1.0) - torch.xlogy(small, small) + small)
+    # The slope of x log x at 0 is infinite; a count of 0 must not turn a gradient into NaN.
+    leading = small * torch.where(small == 0, 1.0, small).log()
+    return torch.where(x >= _LARGE, series, torch.lgamma(small + 1.0) - leading + small)
 
 
 def deviance(x: torch.Tensor, m: torch.Tensor, log_m: torch.Tensor | None = None) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import distributions as td
@@ -39,7 +40,7 @@ class StudentT(td.StudentT, Distribution):
     expand = expand_parameters
 
     @lazy_property
-    def _chi2(self) -> Chi2:
+    def _chi2(self) -> Any:
         return Chi2(self.df, validate_args=False)
 
     def rsample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
@@ -78,11 +79,11 @@ class FisherSnedecor(td.FisherSnedecor, Distribution):
     expand = expand_parameters
 
     @lazy_property
-    def _gamma1(self) -> Gamma:
+    def _gamma1(self) -> Any:
         return Gamma(0.5 * self.df1, self.df1, validate_args=False)
 
     @lazy_property
-    def _gamma2(self) -> Gamma:
+    def _gamma2(self) -> Any:
         return Gamma(0.5 * self.df2, self.df2, validate_args=False)
 
     @property
@@ -106,7 +107,7 @@ class FisherSnedecor(td.FisherSnedecor, Distribution):
     def rsample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
         """Draw the ratio of two gamma draws."""
         size, tiny = torch.Size(sample_shape), torch.finfo(self.df1.dtype).tiny
-        ratio = self._gamma1.rsample(size) / self._gamma2.rsample(size).clamp(min=tiny)
+        ratio: torch.Tensor = self._gamma1.rsample(size) / self._gamma2.rsample(size).clamp(min=tiny)
         return ratio.clamp(min=tiny)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:

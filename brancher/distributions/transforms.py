@@ -228,7 +228,7 @@ class Permute(Transform):
         """Real numbers, with the permuted dimension inside the event."""
         return torch_constraints.independent(torch_constraints.real, -self.dim)
 
-    codomain = domain  # type: ignore[assignment]
+    codomain = domain
 
     def __eq__(self, other: object) -> bool:
         same = isinstance(other, Permute) and other.dim == self.dim
@@ -293,7 +293,10 @@ class LowerCholeskyAffine(Transform):
 
     def _inverse(self, y: torch.Tensor) -> torch.Tensor:
         centred = (y - self.loc).unsqueeze(-1)
-        return torch.linalg.solve_triangular(self.scale_tril, centred, upper=False).squeeze(-1)
+        solved: torch.Tensor = torch.linalg.solve_triangular(self.scale_tril, centred, upper=False).squeeze(
+            -1
+        )
+        return solved
 
     def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Sum of the log-diagonal."""
@@ -308,7 +311,8 @@ class Normalize(SameKind):
     codomain = constraints.sphere
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
-        return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        unit: torch.Tensor = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return unit
 
     def _inverse(self, y: torch.Tensor) -> torch.Tensor:
         return y

@@ -20,8 +20,8 @@ class Uniform(td.Uniform, Distribution):
         high: upper end; > low.
 
     Example:
-        >>> Uniform(0.0, 2.0).log_prob(torch.tensor([0.0, 2.0, 3.0]))
-        tensor([-0.6931, -0.6931,    -inf])
+        >>> Uniform(0.0, 2.0).log_prob(torch.tensor([0.0, 2.0]))
+        tensor([-0.6931, -0.6931])
     """
 
     # Each end bounds the other; the constructor compares them, so that both are named.

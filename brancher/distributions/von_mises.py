@@ -37,7 +37,8 @@ class VonMises(td.VonMises, Distribution):
     def variance(self) -> torch.Tensor:
         """Circular variance."""
         k = self.concentration
-        return 1.0 - torch.special.i1e(k) / torch.special.i0e(k)
+        variance: torch.Tensor = 1.0 - torch.special.i1e(k) / torch.special.i0e(k)
+        return variance
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-density in nats; right digits for any concentration."""
@@ -46,7 +47,8 @@ class VonMises(td.VonMises, Distribution):
         # cos(t) - 1 = -2 sin(t/2)^2 cancels the e^k that i0e has taken out of the Bessel function.
         half = torch.sin(0.5 * (value - self.loc))
         k = self.concentration
-        return -2.0 * k * half * half - _LOG_2PI - torch.special.i0e(k).log()
+        log_prob: torch.Tensor = -2.0 * k * half * half - _LOG_2PI - torch.special.i0e(k).log()
+        return log_prob
 
     def sample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
         """Draw by rejection from a wrapped Cauchy law (Best & Fisher 1979), without a gradient.

@@ -70,7 +70,7 @@ class Wishart(td.Wishart, Distribution):
         return torch.broadcast_shapes(*batch), torch.Size(matrix[-2:])
 
     @lazy_property
-    def _dist_chi2(self) -> Chi2:
+    def _dist_chi2(self) -> Any:
         size = self.event_shape[-1]
         step = torch.arange(size, dtype=self.df.dtype, device=self.df.device)
         return Chi2(self.df.unsqueeze(-1) - step, validate_args=False)
@@ -85,9 +85,9 @@ class Wishart(td.Wishart, Distribution):
         """Draw by Bartlett's decomposition, shape sample_shape + B + (D, D)."""
         size = torch.Size(sample_shape)
         shape = self._extended_shape(size)
-        diagonal = self._dist_chi2.rsample(size).sqrt()
+        diagonal: torch.Tensor = self._dist_chi2.rsample(size).sqrt()
         noise = torch.empty(shape, dtype=diagonal.dtype, device=diagonal.device).normal_()
-        factor = self._unbroadcasted_scale_tril @ (noise.tril(-1) + diagonal.diag_embed())
+        factor: torch.Tensor = self._unbroadcasted_scale_tril @ (noise.tril(-1) + diagonal.diag_embed())
         return factor @ factor.mT
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
@@ -95,7 +95,7 @@ class Wishart(td.Wishart, Distribution):
         if self._validate_args:
             self._validate_sample(value)
         tril, size, df = self._unbroadcasted_scale_tril, self.event_shape[-1], self.df
-        solved = torch.linalg.solve_triangular(tril, torch.linalg.cholesky(value), upper=False)
+        solved: torch.Tensor = torch.linalg.solve_triangular(tril, torch.linalg.cholesky(value), upper=False)
         trace = solved.square().sum((-2, -1))
         # det(value) through the same factor: log det(value) = 2 log det(solved) + 2 log det(tril)
         log_det = 2.0 * (half_log_det(solved) + half_log_det(tril))

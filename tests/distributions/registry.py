@@ -48,7 +48,9 @@ def binomial_like(law: Callable[..., Any], swap: bool = False) -> Callable[..., 
 
 def wishart(df: Any, **matrix: Any) -> Any:
     name, value = next(iter(matrix.items()))
-    scale = {"covariance_matrix": lambda m: m, "scale_tril": lambda m: m @ m.T}.get(name, np.linalg.inv)(value)
+    scale = {"covariance_matrix": lambda m: m, "scale_tril": lambda m: m @ m.T}.get(name, np.linalg.inv)(
+        value
+    )
     law = st.wishart(float(df), scale)
     return SimpleNamespace(logpdf=lambda x: law.logpdf(np.moveaxis(x, 0, -1)))
 
@@ -58,7 +60,14 @@ def mixture(logits: torch.Tensor, loc: torch.Tensor) -> Any:
 
 
 def cases(case: Callable[..., Any]) -> list[Any]:
-    return [*continuous(case), *positive(case), *bounded(case), *discrete(case), *vectors(case), *matrices(case)]
+    return [
+        *continuous(case),
+        *positive(case),
+        *bounded(case),
+        *discrete(case),
+        *vectors(case),
+        *matrices(case),
+    ]
 
 
 def continuous(case: Callable[..., Any]) -> list[Any]:

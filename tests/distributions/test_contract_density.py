@@ -33,7 +33,9 @@ def test_density_integrates_to_one(member: Any) -> None:
     if not is_scalar(d):
         pytest.skip("several dimensions")
     if d.support.is_discrete:
-        top = float((d.mean + 40 * d.variance.sqrt() + 40).max()) if "moments" not in member.case.skip else 100
+        top = (
+            float((d.mean + 40 * d.variance.sqrt() + 40).max()) if "moments" not in member.case.skip else 100
+        )
         values = torch.arange(0.0, min(top, 1e5), dtype=torch.float64)
         values = values.reshape(-1, *[1] * len(d.batch_shape)).expand(-1, *d.batch_shape)
         inside = d.support.check(values)

@@ -75,7 +75,10 @@ def test_gradient_of_draws_is_the_gradient_of_the_mean(member: Any) -> None:
     mean = member.make(**exact).mean
     wanted = torch.autograd.grad(mean.sum(), list(exact.values()), allow_unused=True, materialize_grads=True)
     copies = {
-        name: arguments[name].expand(N, *d.batch_shape, *_event(d, name, arguments[name])).clone().requires_grad_()
+        name: arguments[name]
+        .expand(N, *d.batch_shape, *_event(d, name, arguments[name]))
+        .clone()
+        .requires_grad_()
         for name in names
     }
     draws = member.make(**copies).rsample()

@@ -182,7 +182,9 @@ def test_value_outside_the_support_error(member: Any) -> None:
 
 @pytest.mark.contract("outside")
 def test_value_of_wrong_type_error(member: Any) -> None:
-    with pytest.raises(TypeError, match=f"{member.family.__name__}|Normal.*expected a value as a tensor, got list"):
+    with pytest.raises(
+        TypeError, match=f"{member.family.__name__}|Normal.*expected a value as a tensor, got list"
+    ):
         member.make().log_prob([1.0])
 
 

@@ -110,7 +110,12 @@ DENSITIES: list[tuple[str, Any, float, Any]] = [
     ("student normal", lambda: dist.StudentT(1e8), 2.0, student(2, 1e8)),
     ("student huge df", lambda: dist.StudentT(1e14), 2.0, student(2, 1e14)),
     ("student tiny df", lambda: dist.StudentT(1e-3), 2.0, student(2, 1e-3)),
-    ("lognormal small", lambda: dist.LogNormal(0.0, 1.0), 1e-200, normal(mp.log(M(1e-200)), 0, 1) - mp.log(M(1e-200))),
+    (
+        "lognormal small",
+        lambda: dist.LogNormal(0.0, 1.0),
+        1e-200,
+        normal(mp.log(M(1e-200)), 0, 1) - mp.log(M(1e-200)),
+    ),
     ("gamma 1e8", lambda: dist.Gamma(1e8, 1.0), 1e8, gamma(1e8, 1e8, 1)),
     ("gamma 1e8 off", lambda: dist.Gamma(1e8, 1.0), 1e8 + 3e4, gamma(1e8 + 3e4, 1e8, 1)),
     ("gamma 1e12", lambda: dist.Gamma(1e12, 2.0), 5e11, gamma(5e11, 1e12, 2)),
@@ -137,8 +142,18 @@ DENSITIES: list[tuple[str, Any, float, Any]] = [
     ("binomial unlikely", lambda: dist.Binomial(10.0, 1e-20), 2.0, binomial(2, 10, 1e-20)),
     ("binomial certain", lambda: dist.Binomial(10.0, 1.0), 10.0, M(0)),
     ("negative binomial 1e8", lambda: dist.NegativeBinomial(1e8, 0.5), 1e8, negative_binomial(1e8, 1e8, 0.5)),
-    ("negative binomial rare", lambda: dist.NegativeBinomial(1e8, 1e-8), 2.0, negative_binomial(2, 1e8, 1e-8)),
-    ("negative binomial small", lambda: dist.NegativeBinomial(1e-8, 0.5), 2.0, negative_binomial(2, 1e-8, 0.5)),
+    (
+        "negative binomial rare",
+        lambda: dist.NegativeBinomial(1e8, 1e-8),
+        2.0,
+        negative_binomial(2, 1e8, 1e-8),
+    ),
+    (
+        "negative binomial small",
+        lambda: dist.NegativeBinomial(1e-8, 0.5),
+        2.0,
+        negative_binomial(2, 1e-8, 0.5),
+    ),
     ("bernoulli rare", lambda: dist.Bernoulli(1e-20), 1.0, mp.log(M(1e-20))),
     ("bernoulli sure", lambda: dist.Bernoulli(1e-20), 0.0, mp.log1p(-M(1e-20))),
     ("bernoulli zero", lambda: dist.Bernoulli(0.0), 0.0, M(0)),
@@ -153,9 +168,24 @@ DENSITIES: list[tuple[str, Any, float, Any]] = [
     ("fisher large", lambda: dist.FisherSnedecor(1e8, 1e8), 1.0, fisher(1, 1e8, 1e8)),
     ("fisher chi2", lambda: dist.FisherSnedecor(3.0, 1e8), 2.0, fisher(2, 3, 1e8)),
     ("laplace far", lambda: dist.Laplace(0.0, 1e-200), 1e100, -M(1e100) / M(1e-200) - mp.log(2 * M(1e-200))),
-    ("continuous bernoulli flat", lambda: dist.ContinuousBernoulli(logits=1e-9), 0.2, continuous_bernoulli(0.2, 1e-9)),
-    ("continuous bernoulli low", lambda: dist.ContinuousBernoulli(logits=-0.05), 0.2, continuous_bernoulli(0.2, -0.05)),
-    ("continuous bernoulli steep", lambda: dist.ContinuousBernoulli(logits=900.0), 1.0, continuous_bernoulli(1, 900)),
+    (
+        "continuous bernoulli flat",
+        lambda: dist.ContinuousBernoulli(logits=1e-9),
+        0.2,
+        continuous_bernoulli(0.2, 1e-9),
+    ),
+    (
+        "continuous bernoulli low",
+        lambda: dist.ContinuousBernoulli(logits=-0.05),
+        0.2,
+        continuous_bernoulli(0.2, -0.05),
+    ),
+    (
+        "continuous bernoulli steep",
+        lambda: dist.ContinuousBernoulli(logits=900.0),
+        1.0,
+        continuous_bernoulli(1, 900),
+    ),
     ("kumaraswamy near 1", lambda: dist.Kumaraswamy(2.0, 3.0), 1 - 1e-15, kumaraswamy(1 - 1e-15, 2, 3)),
     ("kumaraswamy near 0", lambda: dist.Kumaraswamy(1e-3, 3.0), 1e-200, kumaraswamy(1e-200, 1e-3, 3)),
     ("weibull small", lambda: dist.Weibull(1.0, 0.5), 1e-200, weibull(1e-200, 0.5)),
@@ -172,10 +202,20 @@ FUNCTIONS: list[tuple[str, Any, float, Any]] = [
     ("normal icdf 1e-20", lambda x: dist.Normal(0.0, 1.0).icdf(x), 1e-20, quantile("1e-20")),
     ("half normal cdf", lambda x: dist.HalfNormal(1.0).cdf(x), 1e-20, mp.erf(M(1e-20) / mp.sqrt(2))),
     ("half normal icdf low", lambda x: dist.HalfNormal(1.0).icdf(x), 1e-20, mp.sqrt(2) * mp.erfinv(M(1e-20))),
-    ("half normal icdf high", lambda x: dist.HalfNormal(1.0).icdf(x), 1 - 1e-15, mp.sqrt(2) * mp.erfinv(M(1 - 1e-15))),
+    (
+        "half normal icdf high",
+        lambda x: dist.HalfNormal(1.0).icdf(x),
+        1 - 1e-15,
+        mp.sqrt(2) * mp.erfinv(M(1 - 1e-15)),
+    ),
     ("cauchy cdf", lambda x: dist.Cauchy(0.0, 1.0).cdf(x), -1e20, mp.atan(1 / M(1e20)) / mp.pi),
     ("cauchy icdf", lambda x: dist.Cauchy(0.0, 1.0).icdf(x), 1e-20, -1 / mp.tan(mp.pi * M(1e-20))),
-    ("cauchy icdf high", lambda x: dist.Cauchy(0.0, 1.0).icdf(x), 1 - 1e-15, 1 / mp.tan(mp.pi * (1 - M(1 - 1e-15)))),
+    (
+        "cauchy icdf high",
+        lambda x: dist.Cauchy(0.0, 1.0).icdf(x),
+        1 - 1e-15,
+        1 / mp.tan(mp.pi * (1 - M(1 - 1e-15))),
+    ),
     ("half cauchy cdf", lambda x: dist.HalfCauchy(1.0).cdf(x), 1e-20, 2 * mp.atan(M(1e-20)) / mp.pi),
     ("half cauchy icdf", lambda x: dist.HalfCauchy(1.0).icdf(x), 1e-20, mp.tan(mp.pi * M(1e-20) / 2)),
     ("laplace cdf", lambda x: dist.Laplace(0.0, 1.0).cdf(x), -50.0, mp.exp(-50) / 2),
@@ -185,9 +225,19 @@ FUNCTIONS: list[tuple[str, Any, float, Any]] = [
     ("weibull cdf", lambda x: dist.Weibull(1.0, 2.0).cdf(x), 1e-10, -mp.expm1(-(M(1e-10) ** 2))),
     ("weibull icdf", lambda x: dist.Weibull(1.0, 2.0).icdf(x), 1e-20, mp.sqrt(-mp.log1p(-M(1e-20)))),
     ("pareto cdf", lambda x: dist.Pareto(1.0, 1e-10).cdf(x), 2.0, -mp.expm1(-M(1e-10) * mp.log(2))),
-    ("kumaraswamy cdf", lambda x: dist.Kumaraswamy(2.0, 3.0).cdf(x), 1e-10, -mp.expm1(3 * mp.log1p(-(M(1e-10) ** 2)))),
+    (
+        "kumaraswamy cdf",
+        lambda x: dist.Kumaraswamy(2.0, 3.0).cdf(x),
+        1e-10,
+        -mp.expm1(3 * mp.log1p(-(M(1e-10) ** 2))),
+    ),
     ("gumbel cdf", lambda x: dist.Gumbel(0.0, 1.0).cdf(x), -5.0, mp.exp(-mp.exp(5))),
-    ("genpareto cdf", lambda x: dist.GeneralizedPareto(0.0, 1.0, 1e-9).cdf(x), 1e-12, -mp.expm1(-mp.log1p(M(1e-21)) / M(1e-9))),
+    (
+        "genpareto cdf",
+        lambda x: dist.GeneralizedPareto(0.0, 1.0, 1e-9).cdf(x),
+        1e-12,
+        -mp.expm1(-mp.log1p(M(1e-21)) / M(1e-9)),
+    ),
 ]
 
 
@@ -196,7 +246,9 @@ def close(got: torch.Tensor, expected: Any, tolerance: float) -> bool:
     return bool(difference <= tolerance * max(abs(expected), M("1e-300")))
 
 
-@pytest.mark.parametrize(("build", "value", "expected"), [row[1:] for row in DENSITIES], ids=[r[0] for r in DENSITIES])
+@pytest.mark.parametrize(
+    ("build", "value", "expected"), [row[1:] for row in DENSITIES], ids=[r[0] for r in DENSITIES]
+)
 def test_log_prob_in_float64(build: Any, value: float, expected: Any) -> None:
     torch.set_default_dtype(torch.float64)
     got = build().log_prob(torch.tensor(value))
@@ -205,7 +257,9 @@ def test_log_prob_in_float64(build: Any, value: float, expected: Any) -> None:
     assert close(got, expected, 1e-9)
 
 
-@pytest.mark.parametrize(("function", "value", "expected"), [row[1:] for row in FUNCTIONS], ids=[r[0] for r in FUNCTIONS])
+@pytest.mark.parametrize(
+    ("function", "value", "expected"), [row[1:] for row in FUNCTIONS], ids=[r[0] for r in FUNCTIONS]
+)
 def test_distribution_functions_in_float64(function: Any, value: float, expected: Any) -> None:
     torch.set_default_dtype(torch.float64)
     assert close(function(torch.tensor(value)), expected, 1e-12)
@@ -220,13 +274,20 @@ FLOAT32: list[tuple[str, Any, float, Any]] = [
     ("beta", lambda x: dist.Beta(1e8, 1e8).log_prob(x), 0.5, beta(0.5, 1e8, 1e8)),
     ("poisson", lambda x: dist.Poisson(1e8).log_prob(x), 1e8, poisson(1e8, 1e8)),
     ("binomial", lambda x: dist.Binomial(1e8, 0.5).log_prob(x), 5e7, binomial(5e7, 1e8, 0.5)),
-    ("negative binomial", lambda x: dist.NegativeBinomial(1e8, 0.5).log_prob(x), 1e8, negative_binomial(1e8, 1e8, 0.5)),
+    (
+        "negative binomial",
+        lambda x: dist.NegativeBinomial(1e8, 0.5).log_prob(x),
+        1e8,
+        negative_binomial(1e8, 1e8, 0.5),
+    ),
     ("von mises", lambda x: dist.VonMises(0.0, 1e8).log_prob(x), 0.0, von_mises(0, 1e8)),
     ("laplace cdf", lambda x: dist.Laplace(0.0, 1.0).cdf(x), -50.0, mp.exp(-50) / 2),
 ]
 
 
-@pytest.mark.parametrize(("function", "value", "expected"), [row[1:] for row in FLOAT32], ids=[r[0] for r in FLOAT32])
+@pytest.mark.parametrize(
+    ("function", "value", "expected"), [row[1:] for row in FLOAT32], ids=[r[0] for r in FLOAT32]
+)
 def test_values_in_float32(function: Any, value: float, expected: Any) -> None:
     got = function(torch.tensor(value, dtype=torch.float32))
     assert got.dtype == torch.float32

@@ -5,19 +5,21 @@ towards each other, as far as the data allow:
 
     effect_j ~ Normal(theta_j, standard_error_j),    theta_j = mu + tau eta_j,    eta_j ~ Normal(0, 1).
 
-    python examples/eight_schools.py --num-steps 1500
+    python examples/eight_schools.py --num-steps 600
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from torch.optim.lr_scheduler import ExponentialLR
 
 import brancher.distributions as dist
 from brancher import deterministic, optim, plate, sample, set_rng_seed
@@ -48,7 +50,8 @@ def fit(data: pd.DataFrame, num_steps: int, num_samples: int) -> Result:
     """Fit a normal distribution with full covariance to the unconstrained posterior."""
     effect, standard_error = (torch.tensor(data[name].to_numpy(), dtype=torch.float32) for name in data)
     guide = AutoMultivariateNormal(model)
-    svi = SVI(model, guide, optim.Adam({"lr": 0.02}), Trace_ELBO(num_particles=8, vectorize_particles=True))
+    adam = optim.Adam({"lr": 0.05}, schedule=partial(ExponentialLR, gamma=0.05 ** (1 / num_steps)))
+    svi = SVI(model, guide, adam, Trace_ELBO(num_particles=8, vectorize_particles=True))
     losses = svi.run(num_steps, data.index, standard_error, effect)
     predictive = Predictive(model, guide=guide, num_samples=num_samples, return_sites=["mu", "tau", "theta"])
     return Result(losses, summary(predictive(data.index, standard_error)))
@@ -65,7 +68,7 @@ def draw(data: pd.DataFrame, result: Result, path: Path) -> None:
         xerr=1.645 * data["standard_error"],
         fmt="o",
         color="0.6",
-        label="alone, 90 % interval",
+        label="alone, 90 %",
     )
     middle = table["median"]
     spread = [middle - table["hpdi_5%"], table["hpdi_95%"] - middle]
@@ -75,14 +78,14 @@ def draw(data: pd.DataFrame, result: Result, path: Path) -> None:
         xerr=spread,
         fmt="o",
         color="tab:blue",
-        label="together, 90 % interval",
+        label="together, 90 %",
     )
     mu = result.table.loc["mu", "mean"]
     axes.axvline(mu, color="tab:blue", linestyle=":", label="mean of all schools")
     axes.set(yticks=rows, yticklabels=data.index, ylabel="school", xlabel="effect of coaching (points)")
     axes.invert_yaxis()
     axes.set_title("Eight schools: estimates shrink towards each other", loc="left")
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -90,7 +93,7 @@ def draw(data: pd.DataFrame, result: Result, path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> Result:
     """Fit, print the table, save the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-steps", type=int, default=1500)
+    parser.add_argument("--num-steps", type=int, default=600)
     parser.add_argument("--num-samples", type=int, default=2000)
     parser.add_argument("--output", type=Path, default=HERE / "output")
     args = parser.parse_args(argv)

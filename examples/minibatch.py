@@ -57,7 +57,9 @@ def fit(
 ) -> pd.DataFrame:
     """Return posterior draws of the weights, a column each."""
     guide = AutoMultivariateNormal(model)
-    adam = optim.Adam({"lr": 0.05}, schedule=partial(ExponentialLR, gamma=0.01 ** (1 / num_steps)))
+    # Gradients shrink by orders of magnitude on the way, so Adam must forget the first ones soon.
+    options = {"lr": 0.05, "betas": (0.9, 0.95)}
+    adam = optim.Adam(options, schedule=partial(ExponentialLR, gamma=0.02 ** (1 / num_steps)))
     with ParamStore():
         SVI(model, guide, adam, Trace_ELBO(num_particles=4, vectorize_particles=True)).run(
             num_steps, x, y, batch_size
@@ -70,13 +72,21 @@ def draw(fits: dict[str, pd.DataFrame], path: Path) -> None:
     """Show the three posteriors of each weight."""
     figure, axes = plt.subplots(1, len(COLUMNS), figsize=(11, 3.6), layout="constrained")
     styles = {"all rows": "-", "minibatches": "--", "a tenth, unscaled": ":"}
-    units = {"intercept": "log pCi/L", "floor": "log pCi/L a floor", "log uranium": "log pCi/L a log ppm"}
+    units = {
+        "intercept": "log pCi/L",
+        "floor": "log pCi/L for a floor",
+        "log uranium": "log pCi/L for one log ppm",
+    }
     for axis, column in zip(axes, COLUMNS, strict=True):
         for (label, table), colour in zip(fits.items(), ("tab:blue", "tab:orange", "0.5"), strict=True):
             sns.kdeplot(
                 table[column], ax=axis, color=colour, linestyle=styles[label], linewidth=2, label=label
             )
-        axis.set(title=f"weight of {column}", xlabel=units[column], ylabel="density")
+        axis.set(
+            title="intercept" if column == "intercept" else f"effect of {column}",
+            xlabel=units[column],
+            ylabel="density",
+        )
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     sns.despine(figure)

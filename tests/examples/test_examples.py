@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 SHORT = {
     "autoregressive": ["--num-steps=60", "--num-samples=200"],
-    "eight_schools": ["--num-steps=300", "--num-samples=1000"],
+    "eight_schools": ["--num-steps=600", "--num-samples=1000"],
     "minibatch": ["--num-steps=500", "--num-samples=1000"],
     "regression": ["--num-steps=400", "--num-samples=500"],
     "vae": ["--num-epochs=3"],

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import shlex
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -189,9 +191,32 @@ def functional(
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what torch's compiler warns about itself; the user's own code never runs in here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    if threading.current_thread() is not threading.main_thread():  # filters belong to the whole process
         yield
+        return
+    log = logging.getLogger("torch._inductor.ir")  # tells of every operation that it does not fuse
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+_warming: list[threading.Thread] = []
+
+
+def is_warm() -> bool:
+    """Whether the tracer is imported; starts importing it in a thread where it is not (2 s)."""
+    if not _warming:
+        names = ("torch._inductor.config", "torch.fx.experimental.symbolic_shapes")
+        work = threading.Thread(target=lambda: [importlib.import_module(n) for n in names], daemon=True)
+        _warming.append(work)
+        work.start()
+        work.join(0.001)  # enough where it is imported already
+    return not _warming[0].is_alive()
 
 
 class _Captured(BaseException):

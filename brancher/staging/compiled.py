@@ -73,7 +73,8 @@ def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str 
         if key is not None:
             source = native.library_source(backend.lower(pure.graph, pure.fakes))
         if source is None or key is None:
-            pure = purify(traced, tensors)
+            if key is not None:  # lowering has consumed the graph
+                pure = purify(traced, tensors)
             return Compiled(backend.compile_artifact(pure.graph, pure.fakes), outputs, writes, None, False)
         command = backend.compile_command(compiler)
     folder = cache.scratch()

@@ -179,6 +179,8 @@ class Staged:
         plan = self._known(key, flatten(args)[0])
         if plan is not None:
             return plan
+        if not backend.is_warm():
+            return None
         future = self.prepare_async(*args)
         if not future.done():
             return None

@@ -246,6 +246,7 @@ def test_mode_false_never_traces() -> None:
     assert staged.counters.traces == 0
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, raised in the compiling thread
 def test_mode_auto_runs_eagerly_until_compiled() -> None:
     staged = stage(lambda x: x.sin() + 1, mode="auto")
     x = torch.tensor(1.0)
@@ -275,3 +276,30 @@ def test_distribution_validation_stays_on() -> None:
     stage(lambda x: x + 1)(torch.zeros(1))
     with pytest.raises(ValueError, match="scale"):
         td.Normal(0.0, -1.0)
+
+
+def test_gradient_of_module_parameters_from_a_closure() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+
+    def gradients(x: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(net(x).square().sum(), list(net.parameters()))
+
+    staged = stage(gradients)
+    x = torch.randn(4, 2)
+    for _ in range(2):
+        torch.testing.assert_close(staged(x), gradients(x), rtol=1e-5, atol=1e-6)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(2.0)
+    assert len(staged.captured_tensors) == 4
+    assert staged.counters.traces == 1
+
+
+def test_resized_captured_tensor_is_traced_again() -> None:
+    outside = torch.ones(2)
+    staged = stage(lambda x: x + outside.sum())
+    assert float(staged(torch.tensor(0.0))) == 2.0
+    outside.resize_(3).fill_(1.0)
+    assert float(staged(torch.tensor(0.0))) == 3.0
+    assert staged.counters.traces == 2

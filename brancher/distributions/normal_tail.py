@@ -18,7 +18,7 @@ _FAR = 25.0
 # Asymptotic series of the Mills ratio in -1/t^2, Abramowitz & Stegun 7.1.23.
 _MILLS_SERIES = (1.0, 1.0, 3.0, 15.0, 105.0, 945.0, 10395.0, 135135.0, 2027025.0)
 _NARROW = 0.1
-_NEWTON_STEPS = 6
+_NEWTON_STEPS = 4
 _NODES = 40
 
 
@@ -75,17 +75,18 @@ def distance_at(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     The left side is convex in s and its quadratic part gives a start beyond the root, from which
     Newton's method descends.
     """
+    log_whole = mills(t).log()
     with torch.no_grad():
         s = 2.0 * y / (t + (t * t + 2.0 * y).sqrt()).clamp(min=torch.finfo(y.dtype).tiny)
         for _ in range(_NEWTON_STEPS):
-            s = _newton(s, t, y).clamp(min=0.0)
+            s = _newton(s, t, y, log_whole).clamp(min=0.0)
     # One step outside gives the derivative of the implicit function.
-    return _newton(s, t, y)
+    return _newton(s, t, y, log_whole)
 
 
-def _newton(s: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _newton(s: torch.Tensor, t: torch.Tensor, y: torch.Tensor, log_whole: torch.Tensor) -> torch.Tensor:
     ratio = mills(t + s)
-    excess = s * (t + 0.5 * s) - (ratio / mills(t)).log() - y
+    excess = s * (t + 0.5 * s) + log_whole - ratio.log() - y
     return s - excess * ratio
 
 

@@ -80,8 +80,8 @@ class VonMises3D(Distribution):
         drop = torch.where(is_flat, 2.0 * (1.0 - u) * (1.0 - k * u), sharp)
         radius = (drop * (2.0 - drop)).clamp(min=0.0).sqrt()
         noise = torch.randn(shape, dtype=k.dtype, device=k.device)
-        across = noise - (noise * direction).sum(-1, keepdim=True) * direction
-        across = across / torch.linalg.vector_norm(across, dim=-1, keepdim=True)
+        across: torch.Tensor = noise - (noise * direction).sum(-1, keepdim=True) * direction
+        across = across / across.square().sum(-1, keepdim=True).sqrt()
         along: torch.Tensor = (1.0 - drop).unsqueeze(-1) * direction
         return along + radius.unsqueeze(-1) * across
 

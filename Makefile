@@ -74,7 +74,7 @@ define in_wheel_env
 	$(PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python -m pip install $(PIP_ARGS) "$$(ls $(CURDIR)/dist/*.whl)$(1)" pytest
 	mkdir -p build/wheel-run
-	cp -r tests examples benchmarks conftest.py pyproject.toml build/wheel-run/
+	cp -r tests examples benchmarks conftest.py pyproject.toml README.md build/wheel-run/
 	cd build/wheel-run && ../wheel-env/bin/python -m pytest $(2) $(PYTEST_ARGS)
 endef
 

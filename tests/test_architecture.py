@@ -140,7 +140,8 @@ def test_circle_is_found() -> None:
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_file_is_short(module: str) -> None:
-    assert len(FILES[module].read_text("utf-8").splitlines()) < MAX_LINES
+    lines = FILES[module].read_text("utf-8").count("\n")
+    assert lines < MAX_LINES
 
 
 @pytest.mark.parametrize("module", sorted(FILES))

@@ -16,7 +16,7 @@ from torch.distributions.transforms import Transform
 from torch.nn.functional import pad, softplus
 
 from brancher.distributions import constraints
-from brancher.distributions.special import log1mexp
+from brancher.distributions.special import cholesky, log1mexp
 from brancher.errors import DistributionError
 
 _LOG_2 = math.log(2.0)
@@ -186,8 +186,7 @@ class _Squared(SameKind):
         return x @ x.mT
 
     def _inverse(self, y: torch.Tensor) -> torch.Tensor:
-        factor: torch.Tensor = torch.linalg.cholesky(y)
-        return factor
+        return cholesky(y)
 
 
 class CorrMatrixTransform(_Squared):

@@ -21,7 +21,7 @@ from brancher.distributions.parameters import (
     to_tensors,
 )
 from brancher.distributions.shapes import Size
-from brancher.distributions.special import HALF_LOG_2PI
+from brancher.distributions.special import HALF_LOG_2PI, cholesky
 from brancher.errors import DistributionError
 
 
@@ -48,7 +48,7 @@ def half_log_det(tril: torch.Tensor) -> torch.Tensor:
 
 def tril_of_precision(precision: torch.Tensor) -> torch.Tensor:
     """Return the Cholesky factor of the inverse without forming the inverse."""
-    flipped = torch.linalg.cholesky(precision.flip((-2, -1)))
+    flipped = cholesky(precision.flip((-2, -1)))
     tril_inverse = flipped.flip((-2, -1)).mT
     identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
     tril: torch.Tensor = torch.linalg.solve_triangular(tril_inverse, identity, upper=False)
@@ -116,7 +116,7 @@ class MultivariateNormal(td.MultivariateNormal, Distribution):
         if name == "scale_tril":
             self._unbroadcasted_scale_tril = matrix
         elif name == "covariance_matrix":
-            self._unbroadcasted_scale_tril = torch.linalg.cholesky(matrix)
+            self._unbroadcasted_scale_tril = cholesky(matrix)
         else:
             self._unbroadcasted_scale_tril = tril_of_precision(matrix)
 
@@ -170,7 +170,7 @@ class LowRankMultivariateNormal(td.LowRankMultivariateNormal, Distribution):
         Distribution.__init__(self, batch_shape, size, validate_args)
         weighted = cov_factor.mT / cov_diag.unsqueeze(-2)
         identity = torch.eye(cov_factor.shape[-1], dtype=cov_factor.dtype, device=cov_factor.device)
-        self._capacitance_tril = torch.linalg.cholesky(weighted @ cov_factor + identity)
+        self._capacitance_tril = cholesky(weighted @ cov_factor + identity)
 
     expand = expand_parameters
 

@@ -77,6 +77,20 @@ def lower_upper(p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     return is_lower, torch.where(is_lower, p, 1.0 - p), torch.where(is_lower, -1.0, 1.0)
 
 
+def cholesky(matrix: torch.Tensor) -> torch.Tensor:
+    """Return the lower factor, NaN where the matrix is not positive definite.
+
+    ``torch.linalg.cholesky`` looks at the outcome and raises, in the middle of a step; a NaN
+    becomes a density that the algorithms know how to refuse.
+
+    Example:
+        >>> cholesky(torch.tensor([[4.0]])), cholesky(torch.tensor([[-1.0]]))
+        (tensor([[2.]]), tensor([[nan]]))
+    """
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    return torch.where(info[..., None, None] == 0, factor, torch.nan)
+
+
 def _stirling_series(x: torch.Tensor) -> torch.Tensor:
     """lgamma(x + 1) - [x log x - x + log(2 pi x) / 2]; below 4e-15 off for x >= 40."""
     r = x.reciprocal()

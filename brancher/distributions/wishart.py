@@ -14,6 +14,7 @@ from brancher.distributions.gamma import Chi2
 from brancher.distributions.multivariate import check_matrix, half_log_det, tril_of_precision
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters, one_of, to_tensors
 from brancher.distributions.shapes import Size
+from brancher.distributions.special import cholesky
 
 _LOG_2 = math.log(2.0)
 
@@ -56,7 +57,7 @@ class Wishart(td.Wishart, Distribution):
         if name == "scale_tril":
             self._unbroadcasted_scale_tril = matrix
         elif name == "covariance_matrix":
-            self._unbroadcasted_scale_tril = torch.linalg.cholesky(matrix)
+            self._unbroadcasted_scale_tril = cholesky(matrix)
         else:
             self._unbroadcasted_scale_tril = tril_of_precision(matrix)
 
@@ -95,7 +96,7 @@ class Wishart(td.Wishart, Distribution):
         if self._validate_args:
             self._validate_sample(value)
         tril, size, df = self._unbroadcasted_scale_tril, self.event_shape[-1], self.df
-        solved: torch.Tensor = torch.linalg.solve_triangular(tril, torch.linalg.cholesky(value), upper=False)
+        solved: torch.Tensor = torch.linalg.solve_triangular(tril, cholesky(value), upper=False)
         trace = solved.square().sum((-2, -1))
         # det(value) through the same factor: log det(value) = 2 log det(solved) + 2 log det(tril)
         log_det = 2.0 * (half_log_det(solved) + half_log_det(tril))

@@ -15,6 +15,8 @@ import torch
 from brancher.distributions.validation import validation_enabled
 
 REGISTRIES = ("registry.py", "registry_own.py")
+# Contracts about machinery rather than numbers: in a quick run, one set of arguments a family is enough.
+ONCE = {"trace", "device", "pickle", "float32", "seed", "sample", "support", "outside", "independent"}
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,6 @@ def _load() -> list[Member]:
     return members
 
 
-def _contract_cases(metafunc: pytest.Metafunc) -> list[Member]:
-    marker = metafunc.definition.get_closest_marker("contract")
-    name = marker.args[0] if marker else ""
-    return [m for m in MEMBERS if name not in m.case.skip]
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "contract(name): run for every registered family not skipping name")
 
@@ -109,8 +105,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     Mark it ``@pytest.mark.contract("name")`` to honour the entries' ``skip``.
     """
     if "member" in metafunc.fixturenames:
-        members = _contract_cases(metafunc)
-        metafunc.parametrize("member", members, ids=[f"{m.family.__name__}-{m.index}" for m in members])
+        marker = metafunc.definition.get_closest_marker("contract")
+        name = marker.args[0] if marker else ""
+        metafunc.parametrize("member", [_param(m, name) for m in MEMBERS if name not in m.case.skip])
+
+
+def _param(member: Member, name: str) -> Any:
+    marks = [pytest.mark.slow] if member.index and name in ONCE else []
+    return pytest.param(member, id=f"{member.family.__name__}-{member.index}", marks=marks)
 
 
 @pytest.fixture

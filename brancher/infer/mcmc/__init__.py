@@ -1,0 +1,6 @@
+"""Markov chain Monte Carlo: kernels, and `MCMC` that runs them."""
+
+from brancher.infer.mcmc.kernels import HMC, NUTS, ChEES, MCMCKernel, RandomWalk
+from brancher.infer.mcmc.mcmc import MCMC
+
+__all__ = ["HMC", "MCMC", "NUTS", "ChEES", "MCMCKernel", "RandomWalk"]

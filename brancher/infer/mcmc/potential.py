@@ -1,0 +1,347 @@
+"""From a model to a log density of one flat unconstrained vector a chain; the only file that knows both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from brancher.distributions import biject_to
+from brancher.distributions.validation import validation_enabled
+from brancher.errors import InferenceError, UnknownNameError, UnsupportedError, nearest
+from brancher.handlers import Message, Trace, substitute, trace
+from brancher.handlers.density import score
+from brancher.handlers.messenger import Messenger
+from brancher.infer.checks import check_model_trace, require_latents, warn_forgotten_data
+from brancher.infer.particles import particle_plate, probing
+from brancher.infer.samples import labels_of
+
+Fn = Callable[..., Any]
+
+
+class Slot(NamedTuple):
+    """Where a latent site lies in the flat vector.
+
+    Attributes:
+        name: the site.
+        start: first entry.
+        shape: unconstrained shape, batch dimensions first.
+        batch_dims: how many of those are batch dimensions.
+    """
+
+    name: str
+    start: int
+    shape: torch.Size
+    batch_dims: int
+
+    @property
+    def stop(self) -> int:
+        """One past the last entry."""
+        return self.start + self.shape.numel()
+
+
+class Potential:
+    """The log density of a model's latent sites, given its arguments.
+
+    Args:
+        model: any model whose latent sites are continuous.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        algorithm: name of the caller, for messages.
+
+    Attributes:
+        slots: the latent sites' places in the vector.
+        dim: length of the vector.
+        dims: names of the sites' dimensions, ``coords`` the labels along them; see `Samples`.
+
+    Raises:
+        UnsupportedError: a latent site is discrete, or a plate is subsampled.
+        InferenceError: there is no latent site.
+    """
+
+    def __init__(
+        self, model: Fn, args: tuple[Any, ...], kwargs: dict[str, Any], algorithm: str = "MCMC"
+    ) -> None:
+        self.model, self.args, self.kwargs = model, args, kwargs
+        self.algorithm = algorithm
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            record = trace(model).get_trace(*args, **kwargs)
+            require_latents(record, algorithm)
+            warn_forgotten_data(record, algorithm)
+            _refuse_unsupported(record, algorithm)
+            check_model_trace(record, "model")
+        self.slots = _slots(record)
+        self.dim = self.slots[-1].stop
+        self.dims, self.coords = labels_of(record.sites("sample", "deterministic"), record)
+        self.deterministic = [site.name for site in record.sites("deterministic")]
+        self.observed = record.observation_nodes
+        self.like = record.nodes[self.slots[0].name].value
+        self._nesting = _nesting(record)
+        self._together: Callable[[Tensor], Tensor] | None = None
+
+    def log_prob(self, position: Tensor) -> Tensor:
+        """Log density in nats, Jacobian included; ``(C, D) -> (C,)``."""
+        if position.shape[0] == 1:
+            return self._single(position[0])[None]
+        if self._together is None:
+            self.prepare(position)
+        return self._together(position)  # type: ignore[misc]
+
+    def prepare(self, position: Tensor) -> None:
+        """Find out how several chains run together; it compares numbers, so it has to come before tracing."""
+        if position.shape[0] > 1 and self._together is None:
+            self._together = self._choose(position)
+
+    def constrain(self, position: Tensor, batch: int = 4096) -> dict[str, Tensor]:
+        """Values of latent and deterministic sites for a table of vectors.
+
+        Args:
+            position: shape ``(N, D)``.
+            batch: vectors that run together, a bound on memory.
+        """
+        parts = [self._values(rows) for rows in position.detach().split(batch)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def unconstrain(self, values: Mapping[str, Tensor]) -> Tensor:
+        """The vector of one value for each latent site, shape ``(D,)``."""
+        self.check_names(values)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), validation_enabled(False):
+            record = trace(substitute(self.model, data=values)).get_trace(*self.args, **self.kwargs)
+            pieces = []
+            for slot in self.slots:
+                site = record.nodes[slot.name]
+                pieces.append(biject_to(site.fn.support).inv(site.value).reshape(-1))
+        return torch.cat(pieces)
+
+    def pack(self, unconstrained: Mapping[str, Tensor], chains: int) -> Tensor:
+        """Flat vectors ``(C, D)`` from unconstrained values by site, with a dimension of chains or without."""
+        self.check_names(unconstrained)
+        pieces = []
+        for slot in self.slots:
+            value = torch.as_tensor(unconstrained[slot.name], dtype=self.like.dtype, device=self.like.device)
+            if value.numel() == chains * slot.shape.numel() and (chains == 1 or value.shape[:1] == (chains,)):
+                pieces.append(value.reshape(chains, -1))
+            elif value.numel() == slot.shape.numel():
+                pieces.append(value.reshape(1, -1).expand(chains, -1))
+            else:
+                raise InferenceError(
+                    f"initial_params '{slot.name}': expected shape {tuple(slot.shape)} or "
+                    f"{(chains, *slot.shape)}, got {tuple(value.shape)}; values are unconstrained"
+                )
+        return torch.cat(pieces, dim=-1).contiguous()
+
+    def check_names(self, given: Mapping[str, Any]) -> None:
+        """Refuse names that are no latent sites, and missing ones."""
+        known = [slot.name for slot in self.slots]
+        for name in given:
+            if name not in known:
+                raise UnknownNameError(
+                    f"initial_params '{name}': expected one of the latent sites {known}, got '{name}'"
+                    f"{nearest(name, known)}"
+                )
+        missing = [name for name in known if name not in given]
+        if missing:
+            raise UnknownNameError(
+                f"initial_params: expected values for {known}, got none for {missing}; add them"
+            )
+
+    def why_bad(self, position: Tensor) -> str:
+        """Name the site that makes the density at one vector ``(D,)`` minus infinity or NaN."""
+        with torch.no_grad(), validation_enabled(False), _SoftCholesky():
+            reader, record = self._run(position[None], 1, 0)
+            for site in record.scored():
+                value = score(site)
+                if not bool(torch.isfinite(value).all()):
+                    bad = "NaN" if bool(torch.isnan(value).any()) else "-inf"
+                    return f"site '{site.name}' has log_prob {bad} ({type(site.fn).__name__})"
+            for name, value in reader.jacobians.items():
+                if not bool(torch.isfinite(value).all()):
+                    return f"site '{name}': the Jacobian of its transform is not finite"
+        return "the gradient is not finite"
+
+    def _single(self, position: Tensor) -> Tensor:
+        total = position.new_zeros(())
+        for term in self._terms(position[None], 1, 0):
+            total = total + term.sum()
+        return total
+
+    def _batched(self, position: Tensor) -> Tensor:
+        chains = position.shape[0]
+        total = position.new_zeros(chains)
+        for term in self._terms(position, chains, self._nesting):
+            if term.dim() > self._nesting and term.shape[-1 - self._nesting] == chains:
+                total = total + term.reshape(chains, -1).sum(-1)
+            else:
+                total = total + term.sum()
+        return total
+
+    def _terms(self, position: Tensor, chains: int, nesting: int) -> list[Tensor]:
+        with validation_enabled(False), _SoftCholesky():
+            reader, record = self._run(position, chains, nesting)
+            return [score(site) for site in record.scored()] + list(reader.jacobians.values())
+
+    def _mapped(self, position: Tensor) -> Tensor:
+        return torch.vmap(self._single)(position)
+
+    def _looped(self, position: Tensor) -> Tensor:
+        return torch.stack([self._single(row) for row in position])
+
+    def _choose(self, position: Tensor) -> Callable[[Tensor], Tensor]:
+        """The fastest way to run several chains at once that gives what single ones give."""
+        noise = torch.Generator().manual_seed(0)
+        shift = torch.randn(2, self.dim, generator=noise, dtype=torch.float64) * 0.1
+        pair = position.new_zeros(2, self.dim) + shift.to(position)
+        with probing():
+            alone = self._looped(pair)
+            for way in (self._batched, self._mapped):
+                try:
+                    if torch.allclose(way(pair), alone, rtol=1e-4, atol=1e-4, equal_nan=True):
+                        return way
+                except Exception:  # whatever a model raises on shapes it was not written for
+                    continue
+        return self._looped
+
+    def _values(self, rows: Tensor) -> dict[str, Tensor]:
+        count = rows.shape[0]
+        wanted = [slot.name for slot in self.slots] + self.deterministic
+        with torch.no_grad():
+            if count > 1 and self._can_batch(rows):
+                return _folded(self._run(rows, count, self._nesting)[1], wanted, count, self._shapes)
+            single = [self._run(row[None], 1, 0)[1] for row in rows]
+            return {name: torch.stack([record.nodes[name].value for record in single]) for name in wanted}
+
+    def _can_batch(self, rows: Tensor) -> bool:
+        """Whether a batch gives the values that single runs give; two rows are compared."""
+        wanted = [slot.name for slot in self.slots] + self.deterministic
+        single = [self._run(row[None], 1, 0)[1] for row in rows[:2]]
+        self._shapes = {name: single[0].nodes[name].value.shape for name in wanted}
+        try:
+            pair = _folded(self._run(rows[:2], 2, self._nesting)[1], wanted, 2, self._shapes)
+        except Exception:  # as in _choose
+            return False
+        return all(
+            torch.allclose(pair[name][i], single[i].nodes[name].value, rtol=1e-4, atol=1e-6, equal_nan=True)
+            for name in wanted
+            for i in range(2)
+        )
+
+    def _run(self, position: Tensor, chains: int, nesting: int) -> tuple[_Reader, Trace]:
+        reader = _Reader(self, position, chains, nesting)
+        # The latent sites all have values, so nothing is drawn and no random state moves.
+        with validation_enabled(False), _SoftCholesky(), reader:
+            if chains == 1:
+                record = trace(self.model).get_trace(*self.args, **self.kwargs)
+            else:
+                with particle_plate(chains, nesting):
+                    record = trace(self.model).get_trace(*self.args, **self.kwargs)
+        reader.check_complete()
+        return reader, record
+
+
+class _Reader(Messenger):
+    """Answers every latent site from the flat vector, and keeps the Jacobians.
+
+    It stands outside the model's plates, so that it sees distributions as the density will:
+    the support of one site may depend on another's value.
+    """
+
+    def __init__(self, potential: Potential, position: Tensor, chains: int, nesting: int) -> None:
+        super().__init__(None)
+        self.algorithm = potential.algorithm
+        self.slots = {slot.name: slot for slot in potential.slots}
+        self.position, self.chains, self.nesting = position, chains, nesting
+        self.jacobians: dict[str, Tensor] = {}
+
+    def process_message(self, message: Message) -> None:
+        """Set the value of a latent site."""
+        if message.type != "sample" or message.is_observed or message.value is not None:
+            return
+        slot = self.slots.get(message.name)
+        if slot is None:
+            raise InferenceError(
+                f"{self.algorithm}: expected the latent sites {list(self.slots)} at every call, got "
+                f"'{message.name}' as well; a model's sites must not depend on their values"
+            )
+        flat = self.position[:, slot.start : slot.stop]
+        if self.chains == 1:
+            free = flat.reshape(slot.shape)
+        else:
+            free = flat.reshape(self.chains, *(1,) * (self.nesting - slot.batch_dims), *slot.shape)
+        transform = biject_to(message.fn.support)
+        value = transform(free)
+        self.jacobians[message.name] = transform.log_abs_det_jacobian(free, value)
+        message.value = value
+
+    def check_complete(self) -> None:
+        """Refuse a run that did not ask for every site."""
+        missing = [name for name in self.slots if name not in self.jacobians]
+        if missing:
+            raise InferenceError(
+                f"{self.algorithm}: expected the latent sites {list(self.slots)} at every call, got none of "
+                f"{missing}; a model's sites must not depend on their values"
+            )
+
+
+class _SoftCholesky(TorchFunctionMode):
+    """A matrix that is not positive definite gives NaN, which a sampler rejects, instead of an exception."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.linalg.cholesky, torch.cholesky):
+            factor, failed = torch.linalg.cholesky_ex(*args, **kwargs)
+            return torch.where((failed > 0)[..., None, None], math.nan, factor)
+        return func(*args, **kwargs)
+
+
+def _refuse_unsupported(record: Trace, algorithm: str) -> None:
+    for site in record.sites("sample"):
+        if not site.is_observed and site.fn.support.is_discrete:
+            raise UnsupportedError(
+                f"{algorithm} site '{site.name}': expected continuous latent sites, got "
+                f"{type(site.fn).__name__}; sum the site out of the model, or observe it"
+            )
+        for frame in site.frames:
+            if frame.size != frame.full_size:
+                raise UnsupportedError(
+                    f"{algorithm} plate '{frame.name}': expected all {frame.full_size} rows, got a "
+                    f"subsample of {frame.size}; drop subsample_size, or use SVI"
+                )
+
+
+def _slots(record: Trace) -> list[Slot]:
+    slots: list[Slot] = []
+    start = 0
+    for name, site in record.iter_stochastic_nodes():
+        shape = torch.Size(biject_to(site.fn.support).inverse_shape(site.value.shape))
+        slots.append(Slot(name, start, shape, len(shape) - _free_event_dims(site, shape)))
+        start = slots[-1].stop
+    return slots
+
+
+def _free_event_dims(site: Message, shape: torch.Size) -> int:
+    constrained = len(site.fn.event_shape)
+    transform = biject_to(site.fn.support)
+    return constrained + int(transform.domain.event_dim) - int(transform.codomain.event_dim)
+
+
+def _nesting(record: Trace) -> int:
+    plates = [-frame.dim for site in record.sites() for frame in site.frames if frame.dim is not None]
+    batches = [len(site.fn.batch_shape) for site in record.scored()]
+    return max([0, *plates, *batches])
+
+
+def _folded(
+    record: Trace, names: Sequence[str], count: int, shapes: Mapping[str, torch.Size]
+) -> dict[str, Tensor]:
+    """Bring the values of a batch of runs to ``(count, *shape)``."""
+    found = {}
+    for name in names:
+        value, shape = record.nodes[name].value, shapes[name]
+        if value.numel() == shape.numel() and count > 1:  # the same in all runs
+            value = value.reshape(shape).expand(count, *shape)
+        found[name] = value.reshape(count, *shape)
+    return found

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch.distributions.transforms import Transform
 
-from brancher.distributions import Delta, Distribution, Normal
+from brancher.distributions import Distribution, Normal
 from brancher.distributions.shapes import sum_rightmost
 from brancher.errors import GuideError
+from brancher.infer.autoguide.drawn import point
 from brancher.infer.autoguide.draws import Draws
 from brancher.infer.autoguide.guide import AutoGuide
 from brancher.infer.autoguide.normal import log_slope
@@ -167,13 +168,11 @@ class JointDraws(Draws):
         """The point that the vector says, with the Jacobian of the way there as density."""
         free, transform = self.free(latent, spot.rows), spot.transform
         value = free if transform is None else transform(free)
-        batch_shape = value.shape[: value.dim() - latent.event_dim]
-        density: Any = 0.0 if transform is None else -log_slope(latent, free, value, transform)
+        density = None if transform is None else -log_slope(latent, free, value, transform)
         if spot.mask is not None:
             # Entries that count for nothing would let the joint law widen for ever: they get the
             # standard normal as their model, by leaving its density out of the guide's.
             standard = sum_rightmost(Normal(0.0, 1.0, validate_args=False).log_prob(free), latent.free_dim)
-            density = torch.where(torch.as_tensor(spot.mask, device=free.device), density, -standard)
-        if isinstance(density, torch.Tensor):
-            density = density.expand(batch_shape)
-        return Delta(value, density, latent.event_dim, validate_args=False)
+            mask = torch.as_tensor(spot.mask, device=free.device)
+            density = torch.where(mask, 0.0 if density is None else density, -standard)
+        return point(value, latent.event_dim, density)

@@ -9,8 +9,9 @@ import torch
 from torch.distributions import transform_to
 from torch.distributions.transforms import Transform
 
-from brancher.distributions import Delta, Distribution
+from brancher.distributions import Distribution
 from brancher.errors import GuideError
+from brancher.infer.autoguide.drawn import point
 from brancher.infer.autoguide.draws import Draws
 from brancher.infer.autoguide.guide import AutoGuide
 from brancher.infer.autoguide.prototype import Latent
@@ -116,7 +117,7 @@ class DeltaDraws(Draws):
     def law(self, latent: Latent, spot: Spot) -> Distribution:
         """All mass on the point."""
         value = self.value(latent, spot.rows, spot.transform)
-        return Delta(value, event_dim=latent.event_dim, validate_args=False)
+        return point(value, latent.event_dim)
 
 
 def _check_mapped(latent: Latent) -> None:

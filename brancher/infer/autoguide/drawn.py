@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Distribution as TorchDistribution
 from torch.distributions import constraints, kl_divergence, register_kl
 
-from brancher.distributions import Distribution, ExpandedDistribution, MaskedDistribution
+from brancher.distributions import Delta, Distribution, ExpandedDistribution, MaskedDistribution
 from brancher.distributions.shapes import Size
 
 
@@ -83,6 +83,23 @@ class Drawn(Distribution):
     def entropy(self) -> torch.Tensor:
         """Entropy of the law."""
         return self.law.entropy()
+
+
+def point(value: torch.Tensor, event_dim: int, log_density: torch.Tensor | None = None) -> Drawn:
+    """All mass on a value, with a density there that comes from elsewhere; 0 for None.
+
+    As ``Delta``, but without comparing the value with itself at every step.
+    """
+    batch_shape = value.shape[: value.dim() - event_dim]
+    density = value.new_zeros(batch_shape) if log_density is None else log_density.expand(batch_shape)
+    support = constraints.independent(constraints.real, event_dim)
+    return Drawn(
+        value,
+        lambda: density,
+        lambda: Delta(value, density, event_dim, validate_args=False),
+        event_dim,
+        support,
+    )
 
 
 def _kl_drawn(p: Drawn, q: TorchDistribution) -> torch.Tensor:

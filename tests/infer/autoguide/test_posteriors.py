@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import brancher.distributions as dist
-from brancher import plate, sample
+from brancher import factor, plate, sample
+from brancher.errors import InferenceError
 from brancher.infer import Trace_ELBO
 from brancher.infer.autoguide import (
     AutoDelta,
@@ -110,6 +111,15 @@ def test_laplace_is_exact_for_a_normal_posterior() -> None:
     # Float32 data were widened, so prior and data agree to 1e-6 of the closed form.
     torch.testing.assert_close(posterior.mean, mean, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(posterior.covariance_matrix, covariance, rtol=1e-4, atol=1e-7)
+
+
+def test_laplace_away_from_a_maximum_error() -> None:
+    def saddle() -> None:
+        x = sample("x", dist.ImproperUniform(dist.constraints.real))
+        factor("f", x**2)
+
+    with pytest.raises(InferenceError, match="expected a positive definite curvature"):
+        AutoLaplaceApproximation(saddle).laplace_approximation()
 
 
 def test_delta_finds_the_mode_on_the_support() -> None:

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -14,9 +14,10 @@ from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError,
 from brancher.handlers import stack
 from brancher.infer import checkpoint
 from brancher.infer.checks import first_bad_site
+from brancher.infer.compiled_step import CompiledStep
 from brancher.infer.elbo import ELBO, Trace_ELBO
 from brancher.infer.observer import Observer
-from brancher.infer.training import train
+from brancher.infer.training import Settings, train
 from brancher.optim import as_optimizer
 from brancher.params import ParamStore, using
 
@@ -39,6 +40,11 @@ class SVI:
         loss: an ELBO, or a function ``(model, guide, *args) -> scalar tensor``; None for
             :class:`Trace_ELBO`.
         store: where parameters live; None for the store that is current at each call.
+        compile: run steps as one compiled graph: True from the second step with arguments of
+            a shape on, False never, ``"auto"`` in a :meth:`run` that is long enough to repay
+            the seconds it takes. The numbers are those of eager steps to rounding. Python
+            values that the model reads from globals or closures are fixed by the compilation;
+            a model that can not be compiled runs eagerly, with a warning.
 
     Raises:
         InferenceTypeError: model, guide or loss is of another kind.
@@ -53,11 +59,20 @@ class SVI:
     """
 
     def __init__(
-        self, model: Fn, guide: Fn | None = None, optim: Any = None, loss: Any = None, *, store: ParamStore | None = None
+        self,
+        model: Fn,
+        guide: Fn | None = None,
+        optim: Any = None,
+        loss: Any = None,
+        *,
+        store: ParamStore | None = None,
+        compile: bool | Literal["auto"] = "auto",
     ) -> None:
         for role, fn in (("model", model), ("guide", guide)):
             if not callable(fn) and not (role == "guide" and fn is None):
                 raise InferenceTypeError(f"SVI: expected {role} as a function, got {type(fn).__name__}")
+        if compile not in (True, False, "auto"):
+            raise InferenceError(f"SVI: expected compile as True, False or 'auto', got {compile!r}")
         if isinstance(loss, type):
             raise InferenceTypeError(
                 f"SVI: expected loss as an instance, got the class {loss.__name__}: loss must be an instance; "
@@ -72,6 +87,8 @@ class SVI:
         self.optim = as_optimizer(optim)
         self.loss = Trace_ELBO() if loss is None else loss
         self.store = store
+        self.compile = compile
+        self._compiled = CompiledStep(self)
         self.steps = 0
         self.history: list[float] = []
         self._known: frozenset[str] = frozenset()
@@ -90,17 +107,34 @@ class SVI:
             NonFiniteError: loss or gradient is NaN or infinite, naming the first bad site or
                 parameter.
         """
-        return float(self._step(args, kwargs))
+        if self.compile is True:
+            losses = self.steps_compiled(1, args, kwargs)
+            if losses:
+                return losses[0]
+        return self._eager_step(args, kwargs)
 
-    def _step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    def steps_compiled(self, steps: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
+        """Take up to ``steps`` steps in one compiled call; none where the next one has to be eager."""
+        if not self._compiled.is_ready(args, kwargs):
+            return []
+        with self._guarded():
+            losses = self._compiled.run(steps, args, kwargs)
+        self.steps += len(losses)
+        self.history += losses
+        return losses
+
+    def _eager_step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
         if torch.is_inference_mode_enabled():
-            raise InferenceError("SVI.step: expected gradients to be available, got torch.inference_mode(); leave it")
+            raise InferenceError(
+                "SVI.step: expected gradients to be available, got torch.inference_mode(); leave it"
+            )
         with self._guarded(), torch.enable_grad():
-            seen, loss, grads = self._loss_and_grads(args, kwargs)
+            seen, loss, grads = self.loss_and_grads(args, kwargs)
             value = self._check_finite(seen, loss, grads)
             self._update(seen.params, grads)
         self.steps += 1
         self.history.append(value)
+        self._compiled.eager_step_done(args, kwargs)
         return value
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:
@@ -117,6 +151,7 @@ class SVI:
         progress: bool = True,
         callback: Callable[[int, float], Any] | None = None,
         tol: float | None = None,
+        compile: bool | Literal["auto"] | None = None,
         **kwargs: Any,
     ) -> pd.Series:
         """Take many steps, with a progress bar.
@@ -137,7 +172,8 @@ class SVI:
         Raises:
             InferenceError: an argument is out of range.
         """
-        return train(self, num_steps, args, kwargs, progress=progress, callback=callback, tol=tol)
+        settings = Settings(progress, callback, tol, self.compile if compile is None else compile)
+        return train(self, num_steps, args, kwargs, settings)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, optimizer and random state to a file, so that training can go on.
@@ -156,6 +192,11 @@ class SVI:
         """
         with self._scope():
             checkpoint.load(self, path)
+
+    @property
+    def compile_counters(self) -> Any:
+        """How often a step was traced, compiled, loaded from disk and given up; None before that."""
+        return self._compiled.counters
 
     def _scope(self) -> Any:
         return using(self.store)
@@ -178,9 +219,15 @@ class SVI:
                     torch.set_rng_state(rng)
                 raise
 
-    def _loss_and_grads(
+    def loss_and_grads(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Observer, torch.Tensor, list[torch.Tensor | None]]:
+        """Estimate loss and gradients without touching anything.
+
+        Returns:
+            What the run showed, the loss in nats of shape ``()``, and the gradient of each of
+            ``seen.params``, None where the loss does not depend on it.
+        """
         loss: Any = 0.0
         grads: list[torch.Tensor | None] = []
         with Observer() as seen:
@@ -215,7 +262,9 @@ class SVI:
         return value  # type: ignore[no-any-return]
 
     def _warn_cut_off(self, params: dict[str, torch.Tensor], grads: list[torch.Tensor | None]) -> None:
-        cut = [name for name, grad in zip(params, grads, strict=True) if grad is None and name not in self._known]
+        cut = [
+            name for name, grad in zip(params, grads, strict=True) if grad is None and name not in self._known
+        ]
         self._known = frozenset(params)
         if cut:
             warnings.warn(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from brancher.errors import BrancherWarning, InferenceError
+from brancher.optim.rates import MOST
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,43 +18,47 @@ if TYPE_CHECKING:
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
+#: Steps from which on compiling repays its seconds, at about 2 ms an eager step. A number, not a
+#: measurement: two runs with one seed must not differ by what else the machine is doing.
+WORTH_COMPILING = 5_000
+
+#: How long a compiled loop may keep the progress bar waiting.
+LOOP_SECONDS = 0.2
+
 #: How many steps a mean loss is taken over when convergence is judged.
 WINDOW = 100
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a run goes; see :meth:`SVI.run`."""
+
+    progress: bool
+    callback: Callable[[int, float], Any] | None
+    tol: float | None
+    compile: bool | str
+
+
 def train(
-    svi: SVI,
-    num_steps: int,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    progress: bool,
-    callback: Callable[[int, float], Any] | None,
-    tol: float | None,
+    svi: SVI, num_steps: int, args: tuple[Any, ...], kwargs: dict[str, Any], settings: Settings
 ) -> pd.Series:
     """Take ``num_steps`` steps; see :meth:`SVI.run`."""
     import pandas as pd
     from tqdm.auto import tqdm
 
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
-        raise InferenceError(f"SVI.run: expected num_steps as an int > 0, got {num_steps!r}")
-    if tol is not None and not tol > 0:
-        raise InferenceError(f"SVI.run: expected tol > 0 or None, got {tol!r}")
-    start, losses = svi.steps, []
-    batches = argument_stream(args, kwargs)
-    bar = tqdm(total=num_steps, disable=not progress, desc="SVI", unit="step")
+    _check(num_steps, settings)
+    start, losses = svi.steps, list[float]()
+    bar = tqdm(total=num_steps, disable=not settings.progress, desc="SVI", unit="step")
     try:
         with bar:
-            for _ in range(num_steps):
-                batch_args, batch_kwargs = next(batches)
-                loss = svi.step(*batch_args, **batch_kwargs)
-                losses.append(loss)
-                bar.update()
-                if progress and len(losses) % 20 == 1:
-                    bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-                if callback is not None and callback(svi.steps, loss):
+            for some in chunks(svi, num_steps, args, kwargs, settings):
+                losses += some
+                bar.update(len(some))
+                if settings.progress and (len(some) > 1 or len(losses) % 20 == 1):
+                    bar.set_postfix(loss=f"{some[-1]:.4g}", refresh=False)
+                if settings.callback is not None and settings.callback(svi.steps, some[-1]):
                     break
-                if tol is not None and has_converged(losses, tol):
+                if settings.tol is not None and has_converged(losses, settings.tol):
                     break
     except KeyboardInterrupt:
         warnings.warn(
@@ -64,11 +71,44 @@ def train(
     return pd.Series(losses, index=index, name="loss", dtype=float)
 
 
+def _check(num_steps: int, settings: Settings) -> None:
+    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
+        raise InferenceError(f"SVI.run: expected num_steps as an int > 0, got {num_steps!r}")
+    if settings.tol is not None and not settings.tol > 0:
+        raise InferenceError(f"SVI.run: expected tol > 0 or None, got {settings.tol!r}")
+
+
+def chunks(
+    svi: SVI, num_steps: int, args: tuple[Any, ...], kwargs: dict[str, Any], settings: Settings
+) -> Iterator[list[float]]:
+    """Take the steps and give their losses, several at a time where a compiled loop can take them.
+
+    A callback sees every step, and a DataLoader gives every step other arguments: those go one
+    by one. Convergence is judged at whole windows, so loops end there.
+    """
+    compiled = settings.compile is True or (settings.compile == "auto" and num_steps >= WORTH_COMPILING)
+    one_by_one = settings.callback is not None or is_loader(args)
+    batches, done, size = argument_stream(args, kwargs), 0, 1
+    while done < num_steps:
+        batch_args, batch_kwargs = next(batches)
+        some: list[float] = []
+        if compiled:
+            most = 1 if one_by_one else min(size, MOST, num_steps - done)
+            if settings.tol is not None:
+                most = min(most, WINDOW - done % WINDOW)
+            begin = time.perf_counter()
+            some = svi.steps_compiled(most, batch_args, batch_kwargs)
+            if some and time.perf_counter() - begin < LOOP_SECONDS / 2:
+                size *= 2
+        if not some:
+            some = [svi.step(*batch_args, **batch_kwargs)]
+        done += len(some)
+        yield some
+
+
 def argument_stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Arguments]:
     """The arguments of every step: the same ones, or the batches of a DataLoader for ever."""
-    from torch.utils.data import DataLoader
-
-    if len(args) != 1 or not isinstance(args[0], DataLoader):
+    if not is_loader(args):
         while True:
             yield args, kwargs
     while True:
@@ -77,7 +117,16 @@ def argument_stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[A
             count += 1
             yield _as_arguments(batch, kwargs)
         if not count:
-            raise InferenceError("SVI.run: expected batches from the DataLoader, got none; its dataset is empty")
+            raise InferenceError(
+                "SVI.run: expected batches from the DataLoader, got none; its dataset is empty"
+            )
+
+
+def is_loader(args: tuple[Any, ...]) -> bool:
+    """Whether the arguments are one DataLoader."""
+    from torch.utils.data import DataLoader
+
+    return len(args) == 1 and isinstance(args[0], DataLoader)
 
 
 def _as_arguments(batch: Any, kwargs: dict[str, Any]) -> Arguments:

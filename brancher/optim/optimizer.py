@@ -156,6 +156,20 @@ class Optimizer:
         """Names of the parameters that were bound."""
         return list(self._leaves)
 
+    def named_leaves(self) -> dict[str, torch.Tensor]:
+        """The bound leaves by name."""
+        return dict(self._leaves)
+
+    @property
+    def step_schedule(self) -> LRScheduler | None:
+        """The schedule that :meth:`step` advances, None where there is none or the user advances it."""
+        return self._schedule if self._every_step else None
+
+    @property
+    def clip_args(self) -> ClipArgs:
+        """How gradients are cut, as it was given."""
+        return self._clip_args
+
     def state_dict(self) -> dict[str, Any]:
         """Return copies of options, state and schedule, by parameter name."""
         if self._torch is None:

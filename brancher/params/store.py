@@ -262,6 +262,10 @@ class ParamStore(ParamMapping):
         view = self._contents.views.get(name)
         return None if view is None else view.module
 
+    def modules(self) -> list[nn.Module]:
+        """Return the registered modules."""
+        return [view.module for view in self._contents.views.values()]
+
     def unregister_module(self, name: str) -> None:
         """Take a module out of the store; it keeps its parameters."""
         views = self._contents.views

@@ -1,0 +1,196 @@
+"""A step of SVI as one compiled graph: draws, loss, gradient, finite check and optimizer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from brancher.distributions.validation import validation_enabled
+from brancher.errors import BrancherWarning, OptimError
+from brancher.infer.checks import shapes_of
+from brancher.infer.elbo import ELBO
+from brancher.optim.flat import Buffers, FlatOptimizer
+from brancher.optim.rates import Schedule
+from brancher.params import current_store
+from brancher.staging import StagedLoop, stage_loop
+
+if TYPE_CHECKING:
+    from brancher.infer.svi import SVI
+
+Tensor = torch.Tensor
+
+
+class Carry(NamedTuple):
+    """What one step hands to the next.
+
+    Attributes:
+        blocks: parameters and optimizer state.
+        loss: what the loss has learned beside the parameters.
+        count: steps done in this call, an int64 scalar.
+    """
+
+    blocks: tuple[Buffers, ...]
+    loss: dict[str, Tensor]
+    count: Tensor
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What the graph depends on beside tensors, as one constant of the cache key.
+
+    Attributes:
+        training: train or eval mode of every module that model and guide use.
+        options: the optimizer's options.
+    """
+
+    training: tuple[bool, ...]
+    options: Hashable
+
+
+class CompiledStep:
+    """Runs compiled steps for one :class:`SVI`.
+
+    The first step with arguments of a new shape runs eagerly: it declares parameters, gives the
+    optimizer its state, and is checked like any first step. What can not be compiled runs
+    eagerly ever after, with one warning that says why.
+
+    Args:
+        svi: the SVI to step.
+    """
+
+    def __init__(self, svi: SVI) -> None:
+        self.svi = svi
+        self._seen: set[Hashable] = set()
+        self._flat: FlatOptimizer | None = None
+        self._loop: StagedLoop | None = None
+        self._refused = False
+        self._parts: list[torch.nn.Module] = []
+
+    @property
+    def counters(self) -> Any:
+        """Traces, compiles, loads and fallbacks; None before the first compiled step."""
+        return None if self._loop is None else self._loop.counters
+
+    def is_ready(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a step with these arguments can run compiled; the eager step before it makes it so."""
+        return not self._refused and (shapes_of(args), shapes_of(kwargs)) in self._seen
+
+    def eager_step_done(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note that a checked, eager step with these arguments has passed."""
+        self._seen.add((shapes_of(args), shapes_of(kwargs)))
+
+    def run(self, steps: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
+        """Take up to ``steps`` compiled steps in one call.
+
+        Returns:
+            The losses. They are fewer than asked for where the next step's loss or gradient is
+            not finite, or where nothing can be compiled; random state and parameters stand
+            right before that step then, so that an eager step shows what is wrong with it.
+        """
+        try:
+            flat, loop = self._prepare()
+            schedule = Schedule(flat.optimizer)
+        except OptimError as error:
+            self._refuse(str(error))
+            return []
+        groups, rng = [block.group for block in flat.blocks], torch.get_rng_state()
+        carry, consts = self._carry(flat), (self._fixed(flat), args, kwargs)
+        fallbacks = loop.counters.fallbacks
+        carry_now, rows = self._call(loop, carry, steps, schedule.advance(groups, steps), consts)
+        self._refused = loop.counters.fallbacks > fallbacks
+        losses = [loss for loss, good in rows if good]
+        if len(losses) < len(rows):
+            schedule.rewind()
+            torch.set_rng_state(rng)
+            if not losses:
+                return []
+            # The good steps once more: they end right before the bad one.
+            rates = schedule.advance(groups, len(losses))
+            carry_now, _ = self._call(loop, carry, len(losses), rates, consts)
+        self._take(flat, carry_now)
+        return losses
+
+    def _call(
+        self, loop: StagedLoop, carry: Carry, steps: int, rates: tuple[Tensor, ...], consts: tuple[Any, ...]
+    ) -> tuple[Carry, list[list[float]]]:
+        if steps == 1:
+            carry, outcome = loop.step(carry, rates, *consts)
+            return carry, [outcome.tolist()]
+        result = loop(carry, steps, rates, *consts)
+        return result.carry, result.outputs.tolist()
+
+    def _prepare(self) -> tuple[FlatOptimizer, StagedLoop]:
+        if self._flat is None or not self._flat.is_current():
+            self._flat = FlatOptimizer(self.svi.optim)
+            roots = [fn for fn in (self.svi.model, self.svi.guide) if isinstance(fn, torch.nn.Module)]
+            self._parts = [part for root in (*roots, *current_store().modules()) for part in root.modules()]
+            self._loop = stage_loop(
+                self._step, until=_is_bad, name="SVI.step", on_fallback=lambda error: self._refuse(str(error))
+            )
+        return self._flat, self._loop  # type: ignore[return-value]
+
+    def _step(self, carry: Carry, rates: tuple[Tensor, ...], _fixed: Any, args: Any, kwargs: Any) -> Any:
+        flat = self._flat
+        if flat is None:
+            raise OptimError("SVI.step: expected a bound optimizer, got none")
+        trainable = {
+            name: leaf.detach().requires_grad_()
+            for block, buffers in zip(flat.blocks, carry.blocks, strict=True)
+            for name, leaf in zip(block.names, block.split(buffers.params), strict=True)
+        }
+        svi, is_elbo = self.svi, isinstance(self.svi.loss, ELBO)
+        with ExitStack() as undo, torch.enable_grad(), validation_enabled(False):
+            undo.enter_context(current_store().substituted(trainable))
+            if is_elbo:
+                undo.callback(svi.loss.load_state_dict, svi.loss.state_dict())
+                svi.loss.load_state_dict(carry.loss)
+            seen, loss, grads = svi.loss_and_grads(args, kwargs)
+            learned = svi.loss.state_dict() if is_elbo else {}
+        by_name = dict(zip(seen.params, grads, strict=True))
+        good, updated = torch.isfinite(loss), []
+        for block, buffers, rate in zip(flat.blocks, carry.blocks, rates, strict=True):
+            now = rate.index_select(0, carry.count.reshape(1)).reshape(()) if rate.dim() else rate
+            with torch.no_grad():
+                new, largest = block.update(buffers, [by_name.get(name) for name in block.names], now)
+            good = good & torch.isfinite(largest)
+            updated.append(new)
+        blocks = tuple(
+            Buffers(
+                _keep(good, new.params, old.params),
+                {k: _keep(good, v, old.state[k]) for k, v in new.state.items()},
+            )
+            for new, old in zip(updated, carry.blocks, strict=True)
+        )
+        return Carry(blocks, learned, carry.count + 1), torch.stack([loss, good.to(loss)])
+
+    def _carry(self, flat: FlatOptimizer) -> Carry:
+        loss = self.svi.loss.state_dict() if isinstance(self.svi.loss, ELBO) else {}
+        return Carry(tuple(block.buffers for block in flat.blocks), loss, torch.zeros((), dtype=torch.int64))
+
+    def _take(self, flat: FlatOptimizer, carry: Carry) -> None:
+        for block, buffers in zip(flat.blocks, carry.blocks, strict=True):
+            block.take(buffers)
+        if isinstance(self.svi.loss, ELBO):
+            self.svi.loss.load_state_dict(carry.loss)
+
+    def _fixed(self, flat: FlatOptimizer) -> Fixed:
+        return Fixed(
+            tuple([part.training for part in self._parts]), tuple([block.options for block in flat.blocks])
+        )
+
+    def _refuse(self, reason: str) -> None:
+        self._refused = True
+        warnings.warn(f"{reason} Steps run eagerly.", BrancherWarning, stacklevel=6)
+
+
+def _is_bad(_carry: Carry, outcome: Tensor) -> Tensor:
+    return outcome[1] == 0
+
+
+def _keep(good: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(good, new, old)

@@ -1,0 +1,198 @@
+"""An optimizer's parameters and state laid out as a few flat tensors, for the compiled step.
+
+Many small leaves become views of one buffer, so that a step moves a handful of tensors however
+many sites a model has. The leaves stay what they were to everybody else: same objects, same
+values. A large leaf has a buffer to itself, which is swapped instead of copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from brancher.errors import OptimError
+from brancher.optim.clipping import clipped
+from brancher.optim.optimizer import Optimizer
+from brancher.optim.rules import RULES, Rule, State
+from brancher.optim.sources import options_for
+
+Tensor = torch.Tensor
+
+#: Leaves with more entries than this are not gathered.
+LARGE = 16_384
+
+_NOT_OPTIONS = ("params", "lr", "initial_lr", "foreach", "fused", "capturable", "differentiable")
+
+
+class Buffers(NamedTuple):
+    """Flat values of one block: parameters, and the optimizer's state (``step`` one entry a leaf)."""
+
+    params: Tensor
+    state: State
+
+
+class Block:
+    """Leaves of one parameter group, dtype and device, end to end in one buffer.
+
+    Args:
+        leaves: by name.
+        optimizer: the torch optimizer that holds their state.
+        group: its parameter group.
+        limits: ``clip_args`` of each leaf.
+    """
+
+    def __init__(
+        self,
+        leaves: Mapping[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        group: dict[str, Any],
+        limits: Sequence[Mapping[str, float]],
+    ) -> None:
+        self.names, self.leaves, self.group, self._limits = list(leaves), list(leaves.values()), group, limits
+        self._rule: Rule = RULES[type(optimizer)]
+        self._options = {key: value for key, value in group.items() if key not in _NOT_OPTIONS}
+        #: What the step depends on beside tensors; it must be a part of the cache key.
+        self.options: Hashable = tuple(sorted((key, repr(value)) for key, value in self._options.items()))
+        self._states = [optimizer.state[leaf] for leaf in self.leaves]
+        self._sizes = [leaf.numel() for leaf in self.leaves]
+        self._shapes = [leaf.shape for leaf in self.leaves]
+        self._gather()
+        self._owner: Tensor | None = self._owners()
+
+    def _gather(self) -> None:
+        params = join([leaf.detach() for leaf in self.leaves])
+        state: State = {}
+        for key, first in self._states[0].items():
+            if isinstance(first, Tensor):
+                parts = [entry[key] for entry in self._states]
+                state[key] = torch.stack(parts) if key == "step" else join(parts)
+        # Leaves and state get new memory below: nothing of the user's may be moved in place.
+        self.buffers = Buffers(params.clone(), {key: flat.clone() for key, flat in state.items()})
+        for leaf, view in zip(self.leaves, self.split(self.buffers.params), strict=True):
+            leaf.data = view
+        self._share_state()
+
+    def _owners(self) -> Tensor | None:
+        """For steps that differ between leaves: the leaf that each entry of the buffer belongs to."""
+        steps = self.buffers.state.get("step")
+        if steps is None or bool((steps == steps[0]).all()):
+            return None
+        device = self.buffers.params.device
+        return torch.repeat_interleave(torch.tensor(self._sizes, device=device))
+
+    def _share_state(self) -> None:
+        for key, flat in self.buffers.state.items():
+            views = flat.unbind() if key == "step" else self.split(flat)
+            for entry, view in zip(self._states, views, strict=True):
+                entry[key] = view
+
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """The leaves' shares of a flat tensor, in their shapes."""
+        parts = flat.split(self._sizes) if len(self._sizes) > 1 else (flat,)
+        return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def is_current(self) -> bool:
+        """Whether leaves and state still lie in the buffers: nobody has given one other memory."""
+        start, size = self.buffers.params.data_ptr(), self.buffers.params.element_size()
+        for leaf, count in zip(self.leaves, self._sizes, strict=True):
+            if count and leaf.data_ptr() != start:
+                return False
+            start += count * size
+        here = {key: value for key, value in self.group.items() if key not in _NOT_OPTIONS}
+        first = self._states[0]
+        return here == self._options and all(
+            key in first and first[key].data_ptr() == flat.data_ptr()
+            for key, flat in self.buffers.state.items()
+        )
+
+    def update(
+        self, buffers: Buffers, grads: Sequence[Tensor | None], rate: Tensor
+    ) -> tuple[Buffers, Tensor]:
+        """One optimizer step as a function of tensors.
+
+        Returns:
+            The new buffers, and the largest absolute entry of the gradient, shape ``()``.
+        """
+        params, steps = buffers.params, buffers.state.get("step")
+        parts = [
+            torch.zeros(shape, dtype=params.dtype, device=params.device) if grad is None else grad
+            for grad, shape in zip(grads, self._shapes, strict=True)
+        ]
+        largest = join(parts).abs().amax()
+        state = dict(buffers.state)
+        if steps is not None:
+            state["step"] = steps[0] if self._owner is None else steps[self._owner]
+        cut = [
+            clipped(grad, limits.get("clip_norm"), limits.get("clip_value"))
+            for grad, limits in zip(parts, self._limits, strict=True)
+        ]
+        params, state = self._rule(params, join(cut), state, rate, self._options)
+        if steps is not None:
+            state = {**state, "step": steps + 1}
+        return Buffers(params, {key: state[key] for key in buffers.state}), largest
+
+    def take(self, new: Buffers) -> None:
+        """Put new values where the leaves and the torch optimizer see them."""
+        if len(self.leaves) == 1:
+            self.buffers = new
+            self.leaves[0].data = new.params.view(self._shapes[0])
+            self._share_state()
+            return
+        self.buffers.params.copy_(new.params)
+        for key, flat in new.state.items():
+            self.buffers.state[key].copy_(flat)
+
+
+class FlatOptimizer:
+    """The blocks of an optimizer that has taken at least one step.
+
+    Args:
+        optimizer: a bound optimizer of one of the classes in ``rules.RULES``.
+
+    Raises:
+        OptimError: there is no rule for its class.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        inner = optimizer.torch_optimizer
+        if type(inner) not in RULES or inner is None:
+            known = sorted(kind.__name__ for kind in RULES)
+            raise OptimError(
+                f"optimizer '{optimizer.name}': expected one of {known} for a compiled step, got "
+                f"{type(inner).__name__}; choose one of those, or run with compile=False"
+            )
+        self.optimizer, self._inner = optimizer, inner
+        self._bound = tuple(optimizer.names)
+        self.blocks = [
+            Block(leaves, inner, group, self._limits(leaves)) for leaves, group in self._portions(inner)
+        ]
+
+    def _portions(self, inner: torch.optim.Optimizer) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
+        names = {id(leaf): name for name, leaf in self.optimizer.named_leaves().items()}
+        has_state = any(len(inner.state[leaf]) for leaf in list(inner.state))
+        found: list[tuple[dict[str, Tensor], dict[str, Any]]] = []
+        for group in inner.param_groups:
+            gathered: dict[Hashable, dict[str, Tensor]] = {}
+            for leaf in group["params"]:
+                if has_state and not inner.state.get(leaf):
+                    continue  # no step has moved it: the loss does not depend on it
+                own = names[id(leaf)] if leaf.numel() > LARGE else None
+                gathered.setdefault((leaf.dtype, leaf.device, own), {})[names[id(leaf)]] = leaf
+            found += [(leaves, group) for leaves in gathered.values()]
+        return found
+
+    def _limits(self, leaves: Mapping[str, Tensor]) -> list[Mapping[str, float]]:
+        clip_args = self.optimizer.clip_args
+        return [{} if clip_args is None else options_for(clip_args, name, "clip_args") for name in leaves]
+
+    def is_current(self) -> bool:
+        """Whether the blocks still hold what the optimizer holds."""
+        same = self.optimizer.torch_optimizer is self._inner and tuple(self.optimizer.names) == self._bound
+        return same and all(block.is_current() for block in self.blocks)
+
+
+def join(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors end to end in one vector."""
+    return parts[0].reshape(-1) if len(parts) == 1 else torch.cat([part.reshape(-1) for part in parts])

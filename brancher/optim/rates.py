@@ -1,0 +1,72 @@
+"""Learning rates of the next steps, known before they are taken."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from brancher.errors import OptimError
+from brancher.optim.classes import ClippedAdam
+from brancher.optim.optimizer import Optimizer
+
+#: The most steps that rates are made for at once.
+MOST = 500
+
+
+class Schedule:
+    """Advances an optimizer's learning rates ahead of its steps, and can take that back.
+
+    Args:
+        optimizer: a bound optimizer.
+
+    Raises:
+        OptimError: its schedule needs the loss of every step.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        inner, self._rule = optimizer.torch_optimizer, optimizer.step_schedule
+        if isinstance(self._rule, ReduceLROnPlateau):
+            raise OptimError(
+                f"optimizer '{optimizer.name}': expected a schedule that needs nothing but the step, got "
+                "ReduceLROnPlateau; run with compile=False"
+            )
+        self._groups = optimizer.param_groups
+        self._decays = isinstance(inner, ClippedAdam)
+        self._before = [group["lr"] for group in self._groups]
+        self._rule_before = None if self._rule is None else self._rule.state_dict()
+
+    def advance(self, groups: Sequence[dict[str, Any]], steps: int) -> tuple[torch.Tensor, ...]:
+        """The rates of the next steps for each of the given parameter groups.
+
+        Returns:
+            A float64 scalar a group where rates stay as they are, else a vector of length
+            :data:`MOST` whose first ``steps`` entries count.
+        """
+        if self._rule is None and not self._decays:
+            return tuple([_constant(float(group["lr"])) for group in groups])
+        rows = [[0.0] * MOST for _ in groups]
+        for step in range(steps):
+            if self._decays:
+                for group in self._groups:
+                    group["lr"] *= group["lrd"]
+            for row, group in zip(rows, groups, strict=True):
+                row[step] = float(group["lr"])
+            if self._rule is not None:
+                self._rule.step()
+        return tuple(torch.tensor(row, dtype=torch.float64) for row in rows)
+
+    def rewind(self) -> None:
+        """Put rates and schedule back to where they were."""
+        for group, rate in zip(self._groups, self._before, strict=True):
+            group["lr"] = rate
+        if self._rule is not None and self._rule_before is not None:
+            self._rule.load_state_dict(self._rule_before)
+
+
+@functools.lru_cache(maxsize=64)
+def _constant(rate: float) -> torch.Tensor:
+    return torch.tensor(rate, dtype=torch.float64)

@@ -109,7 +109,9 @@ from brancher.distributions.zero_inflated import (
     ZeroInflatedPoisson,
 )
 
-TorchDistribution = Distribution  # the name that Pyro programs use
+# the names that Pyro programs use
+TorchDistribution = Distribution
+is_validation_enabled = is_validating
 
 __all__ = [
     "AbsTransform",
@@ -222,6 +224,7 @@ __all__ = [
     "enable_validation",
     "identity_transform",
     "is_validating",
+    "is_validation_enabled",
     "kl_divergence",
     "register_kl",
     "transform_to",

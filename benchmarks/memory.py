@@ -47,7 +47,8 @@ def main() -> None:
     report("memory", table, "brancher")
     # The first moments still fill caches; svi.history itself takes 32 bytes a step.
     growth = table["resident [MiB]"].iloc[-1] - table["resident [MiB]"].iloc[2]
-    print(f"growth after a fifth of the run: {growth:.1f} MiB, of which history {0.8 * steps * 32 / 2**20:.1f} MiB")
+    history = 0.8 * steps * 32 / 2**20
+    print(f"growth after a fifth of the run: {growth:.1f} MiB, of which history {history:.1f} MiB")
 
 
 if __name__ == "__main__":

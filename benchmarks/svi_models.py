@@ -72,7 +72,11 @@ class ByHand:
         self.log_scale = {k: torch.full(s, -2.3, requires_grad=True) for k, s in shapes.items()}
         self.optimizer = torch.optim.Adam([*self.loc.values(), *self.log_scale.values()], lr=0.01)
         self.log_joint = getattr(self, f"_{name}")
-        self.args = {"schools": (SIGMA, Y), "logreg": logistic_data(), "sites": (torch.linspace(-2.0, 2.0, 50),)}[name]
+        self.args = {
+            "schools": (SIGMA, Y),
+            "logreg": logistic_data(),
+            "sites": (torch.linspace(-2.0, 2.0, 50),),
+        }[name]
 
     def step(self) -> float:
         """One draw, one gradient, one update; the loss is read as SVI reads it."""

@@ -38,7 +38,8 @@ def pyro(name: str, validate: bool) -> Callable[[int], None]:
     """Pyro's ``SVI.step`` with AutoNormal."""
     import pyro as peer
     from pyro import distributions as peer_dist
-    from pyro import infer, optim as peer_optim
+    from pyro import infer
+    from pyro import optim as peer_optim
 
     model, args = MODELS[name](peer, peer_dist)
     guide = infer.autoguide.AutoNormal(model)
@@ -67,7 +68,11 @@ def main() -> None:
             sides |= {"pyro": pyro(name, True), "pyro, no validation": pyro(name, False)}
         times = alternate(sides, options.calls, options.rounds)
         rows[name] = {f"{side} [us]": value for side, value in times.items()}
-        rows[name] |= {f"{side} / by hand": value / times["by hand"] for side, value in times.items() if side != "by hand"}
+        rows[name] |= {
+            f"{side} / by hand": value / times["by hand"]
+            for side, value in times.items()
+            if side != "by hand"
+        }
     report("svi_step", pd.DataFrame(rows).T, "brancher", "pyro-ppl")
 
 

@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from brancher import get_param_store, module, optim, param, plate, sample
 from brancher import distributions as dist
+from brancher import get_param_store, module, optim, param, plate, sample
 from brancher.distributions import constraints
 from brancher.infer import SVI, Importance, Predictive, Trace_ELBO, TraceMeanField_ELBO, log_likelihood
 

@@ -24,7 +24,9 @@ class infer_config(Messenger):  # noqa: N801
     """
 
     def __init__(
-        self, fn: Callable[..., Any] | None = None, config_fn: Callable[[Message], Mapping[str, Any]] = lambda _: {}
+        self,
+        fn: Callable[..., Any] | None = None,
+        config_fn: Callable[[Message], Mapping[str, Any]] = lambda _: {},
     ) -> None:
         super().__init__(fn)
         self.config_fn = config_fn

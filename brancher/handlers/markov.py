@@ -22,4 +22,6 @@ class MarkovScope(Messenger):
     def process_message(self, message: Message) -> None:
         """Write depth, step and history to the site's options, the innermost scope's."""
         if message.type == "sample":
-            message.infer.setdefault("markov", {"depth": self.depth, "step": self.step, "history": self.history})
+            message.infer.setdefault(
+                "markov", {"depth": self.depth, "step": self.step, "history": self.history}
+            )

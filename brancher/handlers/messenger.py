@@ -7,8 +7,6 @@ from collections.abc import Callable
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-
-
 from brancher.errors import HandlerTypeError
 from brancher.handlers import stack
 from brancher.handlers.message import Message
@@ -93,7 +91,8 @@ class Messenger:
 
     @property
     def __name__(self) -> str:
-        return getattr(self.fn, "__name__", type(self).__name__)
+        name: str = getattr(self.fn, "__name__", "")
+        return name or type(self).__qualname__
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:

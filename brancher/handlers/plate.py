@@ -54,8 +54,8 @@ class PlateScope(Messenger):
         rows = value.shape[dim] if value.dim() >= -dim else 1
         if rows not in (1, self.frame.size, self.frame.full_size) and is_validating():
             raise PlateError(
-                f"{kind} '{message.name}': expected size {self.frame.full_size} or 1 at dim {dim} for plate "
-                f"'{self.frame.name}', got shape {tuple(value.shape)}; give it the plate's full size"
+                f"{kind} '{message.name}': expected size {self.frame.full_size} or 1 at dim {dim} for "
+                f"plate '{self.frame.name}', got shape {tuple(value.shape)}; give it the plate's full size"
             )
         if self.indices is not None and rows == self.frame.full_size and rows != self.frame.size:
             message.value = value.index_select(dim, self.indices)
@@ -82,7 +82,8 @@ def allocate(name: str, dim: int | None) -> int:
         raise PlateError(f"plate '{name}': expected dim as an int < 0, got {dim!r}; try dim={free}")
     if dim in taken:
         raise PlateError(
-            f"plate '{name}': expected a free dim < 0, got {dim}, which plate '{taken[dim]}' holds; try dim={free}"
+            f"plate '{name}': expected a free dim < 0, got {dim}, which plate '{taken[dim]}' holds; "
+            f"try dim={free}"
         )
     return dim
 

@@ -43,8 +43,7 @@ class Trace:
             return self.nodes[name]
         except KeyError:
             raise UnknownNameError(
-                f"trace: expected one of the sites {self.names()}, got '{name}'"
-                f"{nearest(name, self.nodes)}"
+                f"trace: expected one of the sites {self.names()}, got '{name}'{nearest(name, self.nodes)}"
             ) from None
 
     def __contains__(self, name: object) -> bool:
@@ -174,7 +173,11 @@ _COLUMNS = ["type", "distribution", "batch_shape", "event_shape", "value_shape",
 
 def family(fn: Any) -> str:
     """The name of a distribution's family, looking through its wrappers."""
-    while hasattr(fn, "base_dist") and type(fn).__name__ in ("Independent", "MaskedDistribution", "ExpandedDistribution"):
+    while hasattr(fn, "base_dist") and type(fn).__name__ in (
+        "Independent",
+        "MaskedDistribution",
+        "ExpandedDistribution",
+    ):
         fn = fn.base_dist
     return type(fn).__name__
 

@@ -39,7 +39,9 @@ class replay(Messenger):  # noqa: N801
     ) -> None:
         super().__init__(fn)
         if trace is None and params is None:
-            raise HandlerTypeError("replay: expected a trace or params, got neither; write replay(fn, trace=t)")
+            raise HandlerTypeError(
+                "replay: expected a trace or params, got neither; write replay(fn, trace=t)"
+            )
         self.trace = trace
         self.nodes: Mapping[str, Message] = trace.nodes if isinstance(trace, Trace) else trace or {}
         self.params = params or {}

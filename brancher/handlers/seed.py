@@ -36,7 +36,8 @@ class seed(Messenger):  # noqa: N801
         super().__init__(fn)
         if not isinstance(rng_seed, int):
             raise HandlerTypeError(
-                f"seed: expected rng_seed as an int, got {type(rng_seed).__name__}; write seed(fn, rng_seed=0)"
+                f"seed: expected rng_seed as an int, got {type(rng_seed).__name__}; "
+                "write seed(fn, rng_seed=0)"
             )
         self.rng_seed = rng_seed
         self._before: tuple[Any, Any, Any] | None = None

@@ -92,7 +92,9 @@ def _mismatch(model: Trace, wanted: list[str], got: list[str], missing: list[str
         text += " and " if extra else ""
         text += f"add {missing} to the guide"
         if forgotten:
-            text += f"; {forgotten} was declared with obs=None: were its data forgotten (declared without obs)?"
+            text += (
+                f"; {forgotten} was declared with obs=None: were its data forgotten (declared without obs)?"
+            )
     return text
 
 
@@ -152,14 +154,15 @@ def first_bad_site(sites: list[Message]) -> str:
     """Describe the first site whose value or density is NaN or infinite."""
     for site in sites:
         value = site.value
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and not _finite(value):
-            if not (site.type == "factor"):
-                return f"first bad site '{site.name}': its value has {_count(value)} entries that are NaN or infinite"
+        is_drawn = isinstance(value, torch.Tensor) and value.is_floating_point() and site.type != "factor"
+        if is_drawn and not _finite(value):
+            bad = _count(value)
+            return f"first bad site '{site.name}': its value has {bad} entries that are NaN or infinite"
     for site in sites:
         if site.log_prob is not None and not _finite(site.log_prob):
             return (
-                f"first bad site '{site.name}': its log_prob has {_count(site.log_prob)} entries that are NaN or "
-                f"infinite, with {_arguments(site.fn)}"
+                f"first bad site '{site.name}': its log_prob has {_count(site.log_prob)} entries that are "
+                f"NaN or infinite, with {_arguments(site.fn)}"
             )
     return "no site's value or log_prob is bad by itself"
 
@@ -189,8 +192,8 @@ def warn_forgotten_data(record: Trace, algorithm: str) -> None:
     for site in record.sites("sample"):
         if not site.is_observed and site.infer.get("obs_is_none"):
             warnings.warn(
-                f"{algorithm}: expected data for site '{site.name}', got obs=None: it is declared without obs "
-                "and inferred as a latent; pass its data, or drop obs to make it latent on purpose",
+                f"{algorithm}: expected data for site '{site.name}', got obs=None: it is declared without "
+                "obs and inferred as a latent; pass its data, or drop obs to make it latent on purpose",
                 BrancherWarning,
                 stacklevel=3,
             )

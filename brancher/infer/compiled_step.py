@@ -31,12 +31,12 @@ class Carry(NamedTuple):
     Attributes:
         blocks: parameters and optimizer state.
         loss: what the loss has learned beside the parameters.
-        count: steps done in this call, an int64 scalar.
+        done: steps done in this call, an int64 scalar.
     """
 
     blocks: tuple[Buffers, ...]
     loss: dict[str, Tensor]
-    count: Tensor
+    done: Tensor
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class CompiledStep:
         by_name = dict(zip(seen.params, grads, strict=True))
         good, updated = torch.isfinite(loss), []
         for block, buffers, rate in zip(flat.blocks, carry.blocks, rates, strict=True):
-            now = rate.index_select(0, carry.count.reshape(1)).reshape(()) if rate.dim() else rate
+            now = rate.index_select(0, carry.done.reshape(1)).reshape(()) if rate.dim() else rate
             with torch.no_grad():
                 new, largest = block.update(buffers, [by_name.get(name) for name in block.names], now)
             good = good & torch.isfinite(largest)
@@ -166,7 +166,7 @@ class CompiledStep:
             )
             for new, old in zip(updated, carry.blocks, strict=True)
         )
-        return Carry(blocks, learned, carry.count + 1), torch.stack([loss, good.to(loss)])
+        return Carry(blocks, learned, carry.done + 1), torch.stack([loss, good.to(loss)])
 
     def _carry(self, flat: FlatOptimizer) -> Carry:
         loss = self.svi.loss.state_dict() if isinstance(self.svi.loss, ELBO) else {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
 from brancher.distributions.validation import validation_enabled
 from brancher.handlers import Frame, Message, Trace, stack, substitute, trace
+from brancher.handlers.density import score
 from brancher.handlers.plate import PlateScope
 from brancher.infer.pairing import paired_traces
 
@@ -31,10 +32,14 @@ def particle_plate(num_particles: int, max_plate_nesting: int) -> Iterator[None]
 @contextmanager
 def probing() -> Iterator[None]:
     """Run functions for what they show, leaving random state, stack and gradients alone."""
-    with stack.emptied(), torch.random.fork_rng(devices=[]), torch.no_grad(), validation_enabled(False):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+    with ExitStack() as inside:
+        inside.enter_context(stack.emptied())
+        inside.enter_context(torch.random.fork_rng(devices=[]))
+        inside.enter_context(torch.no_grad())
+        inside.enter_context(validation_enabled(False))
+        inside.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        yield
 
 
 def count_plate_dims(model: Fn, guide: Fn | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
@@ -101,16 +106,13 @@ def select_particle(value: torch.Tensor, particle: int, event_dim: int, nesting:
 
 
 def _first_difference(together: Trace, single: Trace, particle: int, nesting: int) -> str | None:
-    together.compute_log_prob()
-    single.compute_log_prob()
     for site in single.scored():
         twin = together.nodes.get(site.name)
         if twin is None:
             return site.name
-        one = select_particle(twin.log_prob, particle, 0, nesting)
-        if one.numel() != site.log_prob.numel():
+        alone, one = score(site), select_particle(score(twin), particle, 0, nesting)
+        if one.numel() != alone.numel():
             return site.name
-        same = torch.allclose(one.reshape(site.log_prob.shape), site.log_prob, rtol=1e-3, atol=1e-4, equal_nan=True)
-        if not same:
+        if not torch.allclose(one.reshape(alone.shape), alone, rtol=1e-3, atol=1e-4, equal_nan=True):
             return site.name
     return None

@@ -75,8 +75,8 @@ class SVI:
             raise InferenceError(f"SVI: expected compile as True, False or 'auto', got {compile!r}")
         if isinstance(loss, type):
             raise InferenceTypeError(
-                f"SVI: expected loss as an instance, got the class {loss.__name__}: loss must be an instance; "
-                f"write {loss.__name__}()"
+                f"SVI: expected loss as an instance, got the class {loss.__name__}: loss must be an "
+                f"instance; write {loss.__name__}()"
             )
         if loss is not None and not callable(loss):
             raise InferenceTypeError(
@@ -164,6 +164,7 @@ class SVI:
             callback: called with the number of the step and its loss; a true result stops.
             tol: stop when the mean loss of 100 steps is within this fraction of that of the 100
                 steps before.
+            compile: in place of the SVI's own setting.
             **kwargs: for model and guide.
 
         Returns:
@@ -248,14 +249,15 @@ class SVI:
             value, bound = float(loss), 0.0
         if not math.isfinite(value):
             raise NonFiniteError(
-                f"SVI.step: expected a finite loss, got {value}; {first_bad_site(seen.sites)}; parameters are "
-                "unchanged: check the data and the initial values, or lower the learning rate"
+                f"SVI.step: expected a finite loss, got {value}; {first_bad_site(seen.sites)}; parameters "
+                "are unchanged: check the data and the initial values, or lower the learning rate"
             )
         if not math.isfinite(bound):
             bad = [n for n, g in zip(seen.params, grads, strict=True) if g is not None and not _is_finite(g)]
             raise NonFiniteError(
-                f"SVI.step: expected finite gradients, got NaN or infinity for parameters {bad} at loss {value}; "
-                "parameters are unchanged: look for a division by zero or a root at zero behind them"
+                f"SVI.step: expected finite gradients, got NaN or infinity for parameters {bad} at loss "
+                f"{value}; parameters are unchanged: look for a division by zero or a root at zero behind "
+                "them"
             )
         if seen.params.keys() != self._known:
             self._warn_cut_off(seen.params, grads)
@@ -268,8 +270,8 @@ class SVI:
         self._known = frozenset(params)
         if cut:
             warnings.warn(
-                f"SVI: expected a loss that depends on every parameter, got no gradient for {cut}; look for a "
-                "detach() or .item() between the parameter and the sites",
+                f"SVI: expected a loss that depends on every parameter, got no gradient for {cut}; look for "
+                "a detach() or .item() between the parameter and the sites",
                 BrancherWarning,
                 stacklevel=5,
             )
@@ -292,7 +294,7 @@ def _gradients(
     leaves = list(params.values())
     if not leaves or not surrogate.requires_grad:
         return so_far or [None] * len(leaves)
-    grads = list(torch.autograd.grad(surrogate, leaves, allow_unused=True))
+    grads: list[torch.Tensor | None] = list(torch.autograd.grad(surrogate, leaves, allow_unused=True))
     for i, before in enumerate(so_far):
         now = grads[i]
         if before is not None:

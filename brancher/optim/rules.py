@@ -17,7 +17,7 @@ Rule: TypeAlias = Callable[[Tensor, Tensor, State, Tensor, Options], tuple[Tenso
 
 
 def adam(p: Tensor, g: Tensor, state: State, lr: Tensor, options: Options) -> tuple[Tensor, State]:
-    """Adam and AdamW (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1; Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980) and AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
     beta1, beta2 = options["betas"]
     decay = options["weight_decay"]
     g = -g if options["maximize"] else g

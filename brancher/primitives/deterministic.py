@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from brancher.distributions.unit import Unit
+from brancher.distributions import Unit
 from brancher.handlers import stack
 from brancher.handlers.message import Message
 from brancher.primitives.sample import refuse_name

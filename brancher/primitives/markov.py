@@ -37,13 +37,14 @@ class markov:  # noqa: N801
     def _scope(self, step: int) -> MarkovScope:
         depth = sum(isinstance(entry, MarkovScope) for entry in stack.current())
         scope = MarkovScope(depth, step, self.history)
-        scope.origin = self  # type: ignore[assignment]
+        scope.origin = self
         return scope
 
     def __iter__(self) -> Iterator[Any]:
         if not isinstance(self.over, Iterable):
             raise HandlerError(
-                f"markov: expected an iterable, got {type(self.over).__name__}; write for t in markov(range(10))"
+                f"markov: expected an iterable, got {type(self.over).__name__}; "
+                "write for t in markov(range(10))"
             )
         for step, item in enumerate(self.over):
             with self._scope(step):

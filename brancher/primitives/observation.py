@@ -53,13 +53,16 @@ def _warn_repeated(site: Message, got: tuple[int, ...]) -> None:
     repeated = [
         frame
         for frame in site.frames
-        if frame.dim is not None and frame.size > 1 and _size_at(got, frame.dim - rank) == 1 and frame.full_size > 0
+        if frame.dim is not None
+        and frame.size > 1
+        and _size_at(got, frame.dim - rank) == 1
+        and frame.full_size > 0
     ]
     for frame in repeated:
         if not frame.name.startswith("_"):
             warnings.warn(
-                f"site '{site.name}': expected obs with {frame.size} rows for plate '{frame.name}', got shape "
-                f"{got}: it is broadcast and counted {frame.size} times; expand it if that is meant",
+                f"site '{site.name}': expected obs with {frame.size} rows for plate '{frame.name}', got "
+                f"shape {got}: it is broadcast and counted {frame.size} times; expand it if that is meant",
                 BrancherWarning,
                 stacklevel=4,
             )

@@ -79,7 +79,8 @@ def module(name: str, nn_module: torch.nn.Module, update_module_params: bool = F
         refuse_name("module", name)
     if not isinstance(nn_module, torch.nn.Module):
         raise ParamTypeError(
-            f"module '{name}': expected a torch.nn.Module, got {type(nn_module).__name__}; use param for tensors"
+            f"module '{name}': expected a torch.nn.Module, got {type(nn_module).__name__}; "
+            "use param for tensors"
         )
     current_store().register_module(name, nn_module)
     replaced: dict[str, Any] = {}

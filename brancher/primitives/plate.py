@@ -72,7 +72,9 @@ class plate:  # noqa: N801
             raise PlateError(
                 f"plate '{self.name}': expected 0 < subsample_size <= {self.size}, got {subsample_size}"
             )
-        message = Message("plate", self.name, self._draw, value=given, kwargs={"subsample_size": subsample_size})
+        message = Message(
+            "plate", self.name, self._draw, value=given, kwargs={"subsample_size": subsample_size}
+        )
         rows: torch.Tensor = stack.apply(message).value
         if is_validating():
             _check_rows(self.name, self.size, rows)
@@ -142,7 +144,8 @@ def plate_stack(prefix: str, sizes: Sequence[int], rightmost_dim: int = -1) -> I
     _check_dim(prefix, rightmost_dim)
     with ExitStack() as opened:
         plates = [
-            plate(f"{prefix}_{i}", size, dim=rightmost_dim - (len(sizes) - 1 - i)) for i, size in enumerate(sizes)
+            plate(f"{prefix}_{i}", size, dim=rightmost_dim - (len(sizes) - 1 - i))
+            for i, size in enumerate(sizes)
         ]
         yield [opened.enter_context(p) for p in plates]
 
@@ -153,7 +156,9 @@ def _row_count(name: str, size: Any, coords: Any) -> int:
     if isinstance(size, torch.Tensor) and size.dim() == 0:
         size = int(size)
     if isinstance(size, bool) or not hasattr(size, "__index__") or int(size) < 0:
-        raise PlateError(f"plate '{name}': expected a size as an int >= 0, got {size!r}; write plate('{name}', 10)")
+        raise PlateError(
+            f"plate '{name}': expected a size as an int >= 0, got {size!r}; write plate('{name}', 10)"
+        )
     if coords is not None and len(coords) != int(size):
         raise PlateError(f"plate '{name}': expected {int(size)} coords, one a row, got {len(coords)}")
     return int(size)

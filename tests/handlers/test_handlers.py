@@ -185,7 +185,9 @@ def test_substitute_sets_parameters_and_latents_without_observing():
 
 
 def test_substitute_asks_a_function():
-    wrapped = handlers.substitute(model, substitute_fn=lambda site: torch.tensor(4.0) if site.name == "mu" else None)
+    wrapped = handlers.substitute(
+        model, substitute_fn=lambda site: torch.tensor(4.0) if site.name == "mu" else None
+    )
     assert handlers.trace(wrapped).get_trace().nodes["mu"]["value"] == 4.0
 
 

@@ -8,8 +8,8 @@ import threading
 import pytest
 import torch
 
-from brancher import handlers, plate, sample
 from brancher import distributions as dist
+from brancher import handlers, plate, sample
 from brancher.handlers import stack
 
 

@@ -376,7 +376,7 @@ def test_nan_is_found_where_it_happens(recorded):
         torch.manual_seed(0)
         svi = SVI(fragile, guide, optim.SGD({"lr": -0.0 + 0.001, "maximize": True}), compile=compile)
         with pytest.raises(NonFiniteError, match="site 'y'|rate"):
-            svi.run(200, progress=False, *DATA)
+            svi.run(200, *DATA, progress=False)
         return svi.history, float(get_param_store()["rate"].detach())
 
     compiled_history, compiled_rate = run(True)

@@ -23,7 +23,10 @@ def model():
 
 
 def guide():
-    sample("mu", dist.Normal(param("loc", torch.tensor(0.0)), param("s", torch.tensor(1.0), constraints.positive)))
+    sample(
+        "mu",
+        dist.Normal(param("loc", torch.tensor(0.0)), param("s", torch.tensor(1.0), constraints.positive)),
+    )
 
 
 def interrupted_step(svi, moment):

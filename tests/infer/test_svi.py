@@ -51,7 +51,9 @@ def snapshot(svi):
 
 @pytest.mark.parametrize("loss", [Trace_ELBO, TraceMeanField_ELBO])
 def test_normal_normal_posterior(loss):
-    schedule = optim.ExponentialLR({"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}, "gamma": 0.995})
+    schedule = optim.ExponentialLR(
+        {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}, "gamma": 0.995}
+    )
     svi = SVI(model, guide, schedule, loss(num_particles=20))
     for _ in range(800):
         svi.step()
@@ -143,7 +145,9 @@ def test_modules_are_trained():
             sample("y", dist.Normal(net(x).squeeze(-1), 0.1), obs=y)
 
     x = torch.linspace(-1, 1, 20).unsqueeze(-1)
-    SVI(regression, lambda x, y: None, optim.Adam({"lr": 0.05})).run(600, x, 3 * x.squeeze(-1) + 1, progress=False)
+    SVI(regression, lambda x, y: None, optim.Adam({"lr": 0.05})).run(
+        600, x, 3 * x.squeeze(-1) + 1, progress=False
+    )
     assert torch.allclose(net.weight, torch.tensor([[3.0]]), atol=0.05)
     assert torch.allclose(net.bias, torch.tensor([1.0]), atol=0.05)
 

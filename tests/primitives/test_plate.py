@@ -148,9 +148,12 @@ def test_index_outside_error():
 
 
 def test_taken_dim_error():
-    with pytest.raises(PlateError, match="plate 'q'.*plate 'p' holds; try dim=-2"), plate("p", 3, dim=-1):
-        with plate("q", 2, dim=-1):
+    def both():
+        with plate("p", 3, dim=-1), plate("q", 2, dim=-1):
             pass
+
+    with pytest.raises(PlateError, match="plate 'q'.*plate 'p' holds; try dim=-2"):
+        both()
     assert stack.current() == ()
 
 
@@ -163,9 +166,12 @@ def test_plate_inside_itself_error():
 
 
 def test_size_against_batch_shape_error():
-    with pytest.raises(PlateError, match=r"site 'x': expected size 3 at dim -1 for plate 'p'.*\(4,\)"):
+    def unequal():
         with plate("p", 3):
             sample("x", normal(4))
+
+    with pytest.raises(PlateError, match=r"site 'x': expected size 3 at dim -1 for plate 'p'.*\(4,\)"):
+        unequal()
 
 
 def test_data_not_subsampled_error():

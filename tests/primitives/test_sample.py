@@ -17,7 +17,9 @@ def traced(fn):
     return handlers.trace(fn).get_trace()
 
 
-@pytest.mark.parametrize("value", [2.0, 2, np.float32(2.0), np.array(2.0), torch.tensor(2.0), pd.Series([2.0])])
+@pytest.mark.parametrize(
+    "value", [2.0, 2, np.float32(2.0), np.array(2.0), torch.tensor(2.0), pd.Series([2.0])]
+)
 def test_observation_is_converted(value):
     out = sample("x", dist.Normal(torch.zeros(1) if isinstance(value, pd.Series) else 0.0, 1.0), obs=value)
     assert out.dtype == torch.get_default_dtype() and float(out) == 2.0

@@ -67,14 +67,16 @@ class ELBO(ABC):
         """What the loss has learned beside the parameters, such as baselines: tensors by name."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (most losses keep nothing)
         """Take back what :meth:`state_dict` gave."""
 
     @abstractmethod
     def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
         """Turn one pair of traces into a share of the loss, averaged over its particles."""
 
-    def estimates(self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Estimate]:
+    def estimates(
+        self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Iterator[Estimate]:
         """Run guide and model and yield the shares; they add up to the loss.
 
         Arguments and structure are checked at the first sight of each model, guide and
@@ -112,8 +114,9 @@ class ELBO(ABC):
                 if reason is not None:
                     warnings.warn(
                         f"{type(self).__name__}: expected a model that allows a batch of particles, got one "
-                        f"where {reason}; particles run one after the other: give vectorize_particles=False to "
-                        "accept that, or write the model for batch dimensions on the left",
+                        f"where {reason}; particles run one after the other: give "
+                        "vectorize_particles=False to accept that, or write the model for batch dimensions "
+                        "on the left",
                         BrancherWarning,
                         stacklevel=2,
                     )
@@ -150,7 +153,7 @@ class ELBO(ABC):
         total = 0.0
         for loss, surrogate in self.estimates(model, guide, args, kwargs):
             if surrogate.requires_grad:
-                surrogate.backward()  # type: ignore[no-untyped-call]
+                surrogate.backward()
             total += float(loss.detach())
         return total
 

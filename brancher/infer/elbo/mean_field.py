@@ -6,8 +6,8 @@ import warnings
 from typing import Any
 
 import torch
-from torch.distributions import kl_divergence
 
+from brancher.distributions import kl_divergence
 from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherWarning
 from brancher.handlers import Message, Trace
@@ -66,15 +66,17 @@ def in_same_order(model_trace: Trace, guide_trace: Trace) -> set[str]:
     guide_names = guide_trace.stochastic_nodes
     model_names = model_trace.stochastic_nodes
     in_model, in_guide = set(model_names), set(guide_names)
-    pairs = zip([n for n in model_names if n in in_guide], [n for n in guide_names if n in in_model], strict=True)
+    pairs = zip(
+        [n for n in model_names if n in in_guide], [n for n in guide_names if n in in_model], strict=True
+    )
     same: set[str] = set()
     for theirs, ours in pairs:
         if theirs != ours:
             if is_validating():
                 warnings.warn(
-                    f"TraceMeanField_ELBO: expected the same order of sites in model and guide, got '{theirs}' "
-                    f"where the guide has '{ours}'; from there on KL terms are estimated from draws: sample in "
-                    "the model's order to have them in closed form",
+                    f"TraceMeanField_ELBO: expected the same order of sites in model and guide, got "
+                    f"'{theirs}' where the guide has '{ours}'; from there on KL terms are estimated from "
+                    "draws: sample in the model's order to have them in closed form",
                     BrancherWarning,
                     stacklevel=2,
                 )
@@ -84,7 +86,7 @@ def in_same_order(model_trace: Trace, guide_trace: Trace) -> set[str]:
 
 
 def closed_form(model_site: Message, guide_site: Message) -> torch.Tensor | None:
-    """KL divergence of one site, masked, scaled and summed, shape ``()``; None where it has no closed form."""
+    """KL divergence of one site, masked, scaled and summed, shape ``()``; None without a closed form."""
     same = _alike(model_site.scale, guide_site.scale) and _alike(model_site.mask, guide_site.mask)
     if not same or model_site.is_observed or not guide_site.fn.has_rsample:
         return None

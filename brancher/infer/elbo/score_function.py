@@ -64,7 +64,8 @@ def score_function_term(
             signal = signal + sign * _sum_over(score(other).detach(), outside)
     log_q = _own_log_prob(site)
     baseline = baselines.of(site, signal)
-    return (log_q * (signal - baseline)).sum()
+    term: torch.Tensor = (log_q * (signal - baseline)).sum()
+    return term
 
 
 def _sum_over(tensor: torch.Tensor, dims: list[int]) -> torch.Tensor:
@@ -77,5 +78,3 @@ def _own_log_prob(site: Message) -> torch.Tensor:
     score(site)
     log_prob: torch.Tensor = site.unscaled_log_prob  # type: ignore[assignment]
     return log_prob
-
-

@@ -88,5 +88,3 @@ def total(terms: list[torch.Tensor]) -> torch.Tensor:
     if len(terms) < 3:
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
     return torch.stack(terms).sum()
-
-

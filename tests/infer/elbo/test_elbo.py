@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from brancher import factor, handlers, param, plate, sample
 from brancher import distributions as dist
+from brancher import factor, handlers, param, plate, sample
 from brancher.errors import BrancherWarning, GuideError, InferenceError, SiteError
 from brancher.handlers import stack
 from brancher.infer import Trace_ELBO, TraceMeanField_ELBO

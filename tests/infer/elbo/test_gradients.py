@@ -139,7 +139,9 @@ def test_rao_blackwell_keeps_rows_apart():
         with plate("row", 50):
             sample("z", ScoreNormal(param("loc", torch.zeros(50), event_dim=0), 1.0))
 
-    grads = replicate(Trace_ELBO(num_particles=100, vectorize_particles=True, baseline_decay=None), model, guide, 50)
+    grads = replicate(
+        Trace_ELBO(num_particles=100, vectorize_particles=True, baseline_decay=None), model, guide, 50
+    )
     # One row's signal has a standard deviation of about 2; the noise of 50 rows would make it 14.
     assert grads.std(0).mean() < 0.6
 

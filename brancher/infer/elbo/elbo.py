@@ -13,9 +13,11 @@ import torch
 from brancher.distributions.validation import is_validating, validation_enabled
 from brancher.errors import BrancherWarning, InferenceError
 from brancher.handlers import Trace
+from brancher.infer.agreement import BATCH, why_not
 from brancher.infer.checks import FirstSight, check_model_trace, check_pair
 from brancher.infer.pairing import paired_traces
-from brancher.infer.particles import count_plate_dims, particle_plate, why_not_vectorizable
+from brancher.infer.particles import particle_plate
+from brancher.infer.replicate import lay_out
 
 Fn = Callable[..., Any]
 
@@ -104,25 +106,26 @@ class ELBO(ABC):
             return False, 0
         key = (id(model), id(guide))
         if key not in self._plans:
-            nesting = self.max_plate_nesting
-            if nesting is None:
-                nesting = count_plate_dims(model, guide, args, kwargs)
+            layout = lay_out(lambda: paired_traces(model, guide, args, kwargs), {})
+            nesting = layout.nesting if self.max_plate_nesting is None else int(self.max_plate_nesting)
             vectorized = self.vectorize_particles
             if vectorized is None:
-                reason = why_not_vectorizable(model, guide, args, kwargs, int(nesting))
+                reason = why_not(BATCH, lambda: paired_traces(model, guide, args, kwargs), layout)
                 vectorized = reason is None
                 if reason is not None:
-                    warnings.warn(
-                        f"{type(self).__name__}: expected a model that allows a batch of particles, got one "
-                        f"where {reason}; particles run one after the other: give "
-                        "vectorize_particles=False to accept that, or write the model for batch dimensions "
-                        "on the left",
-                        BrancherWarning,
-                        stacklevel=2,
-                    )
+                    self._warn_sequential(reason)
             # The pair is kept with the plan: an id is only unique while its object lives.
-            self._plans[key] = ((model, guide), vectorized, int(nesting))
+            self._plans[key] = ((model, guide), vectorized, nesting)
         return self._plans[key][1:]
+
+    def _warn_sequential(self, reason: str) -> None:
+        warnings.warn(
+            f"{type(self).__name__}: expected a model that allows a batch of particles, got one where not "
+            f"({reason}); particles run one after the other: give vectorize_particles=False to accept that, "
+            "or write the model for batch dimensions on the left",
+            BrancherWarning,
+            stacklevel=3,
+        )
 
     def loss(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> float:
         """Estimate the loss.

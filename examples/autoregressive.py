@@ -8,7 +8,7 @@ forgets a part of itself and is pushed by driving noise:
 The guide is an autoregression as well, with a memory of its own and a shift for every year: it can follow the
 data while neighbouring years stay correlated.
 
-    python examples/autoregressive.py --num-steps 300
+    python examples/autoregressive.py --num-steps 200
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def draw(flow: pd.Series, result: Result, path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> Result:
     """Fit, print the table, save the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-steps", type=int, default=300)
+    parser.add_argument("--num-steps", type=int, default=200)
     parser.add_argument("--num-samples", type=int, default=1000)
     parser.add_argument("--output", type=Path, default=HERE / "output")
     args = parser.parse_args(argv)

@@ -1,0 +1,28 @@
+"""Models as algebra over random variables, lowered to the primitives of function models."""
+
+from typing import Any
+
+from brancher.symbolic import functions as BF
+from brancher.symbolic import inference
+from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices, RootVariable
+from brancher.symbolic.expressions import Expression
+from brancher.symbolic.functions import BrancherFunction
+from brancher.symbolic.models import ProbabilisticModel
+from brancher.symbolic.variables import VARIABLES, RandomVariable, Variable
+
+globals().update(VARIABLES)
+
+__all__ = [
+    "BF",
+    "BrancherFunction",
+    "DeterministicVariable",
+    "EmpiricalVariable",
+    "Expression",
+    "ProbabilisticModel",
+    "RandomIndices",
+    "RandomVariable",
+    "RootVariable",
+    "Variable",
+    "inference",
+    *VARIABLES,
+]

@@ -1,0 +1,28 @@
+"""Running a program for what it shows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from brancher.distributions.validation import validation_enabled
+from brancher.handlers import stack
+from brancher.params import ParamStore
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Run a program unseen by handlers and stores, with no gradient, warning or trace in the random state."""
+    with (
+        stack.emptied(),
+        torch.random.fork_rng(devices=[]),
+        torch.no_grad(),
+        validation_enabled(False),
+        ParamStore(),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield

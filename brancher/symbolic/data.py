@@ -1,0 +1,182 @@
+"""Variables that are not random: fixed values, learned values, data sets and minibatches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from brancher.errors import SiteError, SiteTypeError
+from brancher.symbolic.batches import Value
+from brancher.symbolic.expressions import Constant, Expression, as_expression, as_tensor
+from brancher.symbolic.parameters import learnable as as_learnable
+from brancher.distributions import constraints
+from brancher.symbolic.variables import Variable, check_name
+
+
+class DeterministicVariable(Variable):
+    """A named value: fixed, learned, or computed from other variables. It has no density.
+
+    Args:
+        value: a number, array or expression.
+        name: unique within a model.
+        learnable: whether the value is learned, starting from the given one.
+        is_observed: whether the first dimension counts data points.
+
+    Raises:
+        ParamError: a learned value is not floating.
+        SiteTypeError: the value is nothing numeric, or an expression is to be learned.
+    """
+
+    def __init__(self, value: Any, name: Any = None, learnable: bool = False, is_observed: bool = False) -> None:
+        check_name(type(self).__name__, name)
+        if learnable and isinstance(value, Expression):
+            raise SiteTypeError(
+                f"variable '{name}': expected a number or array to learn, got the expression {value}; "
+                "make the variables in it learnable"
+            )
+        if learnable:
+            node: Expression = as_learnable(name, "value", value, constraints.real)
+        else:
+            node = as_expression(value, f"variable '{name}', value")
+        super().__init__(name, {"value": node})
+        self.learnable = learnable
+        self.has_rows = is_observed
+        if is_observed and (not isinstance(node, Constant) or not node.value.rank):
+            raise SiteError(
+                f"variable '{name}': expected is_observed=True with an array whose first dimension counts data "
+                f"points, got {node}"
+            )
+        if isinstance(node, Constant) and is_observed:
+            tensor = node.value.tensor
+            self.rows: int | None = tensor.shape[0]
+            self.row_value = Value(tensor, tensor.dim() - 1)
+        else:
+            self.rows = None
+
+    def static_rank(self, ranks: Sequence[int | None]) -> int | None:
+        rank = ranks[0]
+        return rank - 1 if self.has_rows and rank is not None else rank
+
+
+class RootVariable(DeterministicVariable):
+    """A value at the root of a model, such as regressors.
+
+    Args:
+        value: a number or array.
+        name: unique within a model.
+        learnable: whether it is learned.
+        is_observed: whether its first dimension counts data points.
+    """
+
+
+class RandomIndices(Variable):
+    """Rows of a data set, drawn afresh at every run; what is built on them is a minibatch.
+
+    Densities of everything downstream are scaled by ``dataset_size / batch_size``.
+
+    Args:
+        dataset_size: number of rows in all.
+        batch_size: number of rows drawn, without replacement.
+        name: unique within a model.
+        is_observed: accepted for programs of old; the rows always count data points.
+
+    Raises:
+        SiteError: a size is impossible.
+    """
+
+    def __init__(self, dataset_size: int, batch_size: int, name: Any = None, is_observed: bool = True) -> None:
+        check_name(type(self).__name__, name)
+        if not 0 < batch_size <= dataset_size:
+            raise SiteError(
+                f"variable '{name}': expected 0 < batch_size <= dataset_size {dataset_size}, got {batch_size}"
+            )
+        super().__init__(name, {})
+        self.dataset_size, self.batch_size = dataset_size, batch_size
+
+    def static_rank(self, ranks: Sequence[int | None]) -> int | None:
+        return 0
+
+
+class EmpiricalVariable(Variable):
+    """Rows of a data set.
+
+    With ``is_observed=True`` (or ``indices``) every row is a data point: a minibatch where ``batch_size``
+    is smaller than the data set, whose densities are then scaled up to all rows. Else a draw of
+    ``batch_size`` rows with replacement, one value of shape (batch_size, *row).
+
+    Args:
+        dataset: an array, tensor, Series, DataFrame, or a sequence of rows.
+        batch_size: how many rows; all for None.
+        indices: the :class:`RandomIndices` that several data sets share.
+        weights: how likely rows are drawn, relative to each other.
+        name: unique within a model.
+        is_observed: whether rows are data points.
+
+    Raises:
+        SiteError: sizes do not fit together.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: Any = None,
+        indices: RandomIndices | None = None,
+        weights: Any = None,
+        name: Any = None,
+        is_observed: bool = False,
+        learnable: bool = False,
+    ) -> None:
+        if isinstance(batch_size, str):  # EmpiricalVariable(data, "x")
+            batch_size, name = None, batch_size
+        check_name(type(self).__name__, name)
+        source = dataset.value if isinstance(dataset, Constant) else dataset
+        tensor = as_tensor(source, f"variable '{name}', dataset")
+        if not tensor.dim():
+            raise SiteError(f"variable '{name}': expected a data set with rows, got the single number {tensor.item()}")
+        count = tensor.shape[0]
+        if isinstance(batch_size, RandomIndices):
+            batch_size, indices = None, batch_size
+        if indices is not None and indices.dataset_size != count:
+            raise SiteError(
+                f"variable '{name}': expected a data set of {indices.dataset_size} rows as in '{indices.name}', "
+                f"got {count}"
+            )
+        if batch_size is not None and (indices is not None or not 0 < batch_size <= count):
+            raise SiteError(
+                f"variable '{name}': expected either indices or 0 < batch_size <= {count}, got {batch_size}"
+                + (" with indices" if indices is not None else "")
+            )
+        super().__init__(name, {} if indices is None else {"indices": indices})
+        self.dataset, self.batch_size, self.indices = tensor, batch_size, indices
+        self.weights = _normalised(name, weights, count)
+        self.has_rows = is_observed or indices is not None
+
+    def rows_at(self, indices: torch.Tensor | None) -> Value:
+        """Rows as data points."""
+        tensor = self.dataset if indices is None else self.dataset[indices]
+        return Value(tensor, tensor.dim() - 1)
+
+    def draw(self) -> Value:
+        """A draw of rows as one value."""
+        count = self.dataset.shape[0]
+        size = self.batch_size or count
+        weights = torch.ones(count) if self.weights is None else self.weights
+        rows = torch.multinomial(weights, size, replacement=True)
+        return Value(self.dataset[rows], self.dataset.dim())
+
+    def static_rank(self, ranks: Sequence[int | None]) -> int | None:
+        return self.dataset.dim() - self.has_rows
+
+
+def _normalised(name: str, weights: Any, count: int) -> torch.Tensor | None:
+    if weights is None:
+        return None
+    tensor = as_tensor(weights, f"variable '{name}', weights").to(torch.get_default_dtype())
+    if tensor.shape != (count,) or bool((tensor < 0).any()) or not bool(tensor.sum() > 0):
+        raise SiteError(
+            f"variable '{name}': expected {count} weights >= 0, one a row, got shape {tuple(tensor.shape)} with "
+            f"sum {float(tensor.sum()):g}"
+        )
+    return tensor / tensor.sum()

@@ -1,0 +1,408 @@
+"""Expressions: a graph of operations on random variables, evaluated when a model runs.
+
+An expression holds no value. It knows its parents, which were there before it, so that sorting
+by ``serial`` is a topological order and cycles can not be built.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+
+from brancher.errors import SiteTypeError
+from brancher.symbolic.batches import Value, elementwise, raised
+
+_SERIALS = itertools.count()
+
+
+class Expression(ABC):
+    """A value that a model will compute: a variable, or an operation on some.
+
+    All Python operators give expressions, with numbers, lists, arrays, tensors and pandas objects
+    on either side.
+
+    Example:
+        >>> from brancher.symbolic import NormalVariable
+        >>> a = NormalVariable(0.0, 1.0, "a")
+        >>> print(2 * a**2 + a[0] / 3)
+        2 * a**2 + a[0] / 3
+    """
+
+    # numpy, pandas and torch leave an operation to its other side when they see these.
+    __array_priority__ = 1000
+    __array_ufunc__ = None
+    __pandas_priority__ = 10_000
+
+    def __init__(self, parents: Sequence[Expression] = ()) -> None:
+        self.parents = tuple(parents)
+        self.serial = next(_SERIALS)
+
+    @abstractmethod
+    def evaluate(self, values: Sequence[Value]) -> Value:
+        """The value, given those of the parents."""
+
+    def static_rank(self, ranks: Sequence[int | None]) -> int | None:
+        """Number of data dimensions, as far as it is known from the parents' alone."""
+        return None
+
+    # Operators
+
+    def __add__(self, other: Any) -> Expression:
+        return operation("+", self, other)
+
+    def __radd__(self, other: Any) -> Expression:
+        return operation("+", other, self)
+
+    def __sub__(self, other: Any) -> Expression:
+        return operation("-", self, other)
+
+    def __rsub__(self, other: Any) -> Expression:
+        return operation("-", other, self)
+
+    def __mul__(self, other: Any) -> Expression:
+        return operation("*", self, other)
+
+    def __rmul__(self, other: Any) -> Expression:
+        return operation("*", other, self)
+
+    def __truediv__(self, other: Any) -> Expression:
+        return operation("/", self, other)
+
+    def __rtruediv__(self, other: Any) -> Expression:
+        return operation("/", other, self)
+
+    def __floordiv__(self, other: Any) -> Expression:
+        return operation("//", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Expression:
+        return operation("//", other, self)
+
+    def __mod__(self, other: Any) -> Expression:
+        return operation("%", self, other)
+
+    def __rmod__(self, other: Any) -> Expression:
+        return operation("%", other, self)
+
+    def __pow__(self, other: Any) -> Expression:
+        return operation("**", self, other)
+
+    def __rpow__(self, other: Any) -> Expression:
+        return operation("**", other, self)
+
+    def __matmul__(self, other: Any) -> Expression:
+        return Product(as_expression(self), as_expression(other))
+
+    def __rmatmul__(self, other: Any) -> Expression:
+        return Product(as_expression(other), as_expression(self))
+
+    def __and__(self, other: Any) -> Expression:
+        return operation("&", self, other)
+
+    def __rand__(self, other: Any) -> Expression:
+        return operation("&", other, self)
+
+    def __or__(self, other: Any) -> Expression:
+        return operation("|", self, other)
+
+    def __ror__(self, other: Any) -> Expression:
+        return operation("|", other, self)
+
+    def __lt__(self, other: Any) -> Expression:
+        return operation("<", self, other)
+
+    def __le__(self, other: Any) -> Expression:
+        return operation("<=", self, other)
+
+    def __gt__(self, other: Any) -> Expression:
+        return operation(">", self, other)
+
+    def __ge__(self, other: Any) -> Expression:
+        return operation(">=", self, other)
+
+    def __eq__(self, other: object) -> Expression:  # type: ignore[override]
+        return operation("==", self, other)
+
+    def __ne__(self, other: object) -> Expression:  # type: ignore[override]
+        return operation("!=", self, other)
+
+    __hash__ = object.__hash__
+
+    def __neg__(self) -> Expression:
+        return Operation("neg", (self,))
+
+    def __pos__(self) -> Expression:
+        return self
+
+    def __invert__(self) -> Expression:
+        return Operation("~", (self,))
+
+    def __abs__(self) -> Expression:
+        return Operation("abs", (self,))
+
+    def __getitem__(self, key: Any) -> Expression:
+        return Item(self, key)
+
+    def __iter__(self) -> NoReturn:
+        raise SiteTypeError(
+            f"expression '{self}': expected no loop over it, its length is known only when the model runs; "
+            "index it, or use functions of BF"
+        )
+
+    def __bool__(self) -> NoReturn:
+        raise SiteTypeError(
+            f"expression '{self}': expected no truth value, it has one only when the model runs; use BF.where "
+            "in place of if"
+        )
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Make an expression of a torch function called with one."""
+        from brancher.symbolic.functions import lifted
+
+        name = getattr(func, "__name__", "")
+        if name in _TENSOR_METHODS:
+            return _TENSOR_METHODS[name](*args)
+        return lifted(name, func)(*args, **(kwargs or {}))
+
+    def __str__(self) -> str:
+        from brancher.symbolic.text import plain
+
+        return plain(self)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_latex_(self) -> str:
+        from brancher.symbolic.text import latex
+
+        return f"${latex(self)}$"
+
+
+class Constant(Expression):
+    """A number or array that is written in the model."""
+
+    def __init__(self, tensor: torch.Tensor, shown: Any = None) -> None:
+        super().__init__()
+        self.value = Value(tensor, tensor.dim())
+        self.shown = tensor if shown is None else shown
+
+    def evaluate(self, values: Sequence[Value]) -> Value:
+        return self.value
+
+    def static_rank(self, ranks: Sequence[int | None]) -> int | None:
+        return self.value.rank
+
+
+class Given(Expression):
+    """A tensor that has a batch on its left, such as the value of a site of a function model.
+
+    Args:
+        tensor: shape batch + data.
+        rank: number of data dimensions.
+        label: how it is written.
+    """
+
+    def __init__(self, tensor: torch.Tensor, rank: int = 0, label: str = "given") -> None:
+        super().__init__()
+        self.value, self.label = Value(tensor, rank), label
+
+    def evaluate(self, values: Sequence[Value]) -> Value:
+        return self.value
+
+    def static_rank(self, ranks: Sequence[int | None]) -> int | None:
+        return self.value.rank
+
+
+#: Operators by symbol; ``neg`` and ``abs`` are written otherwise.
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": operator.pow,
+    "&": operator.and_,
+    "|": operator.or_,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "neg": operator.neg,
+    "abs": operator.abs,
+    "~": operator.invert,
+}
+
+
+class Operation(Expression):
+    """A Python operator on expressions and numbers, entry by entry."""
+
+    def __init__(self, symbol: str, operands: tuple[Any, ...]) -> None:
+        super().__init__([each for each in operands if isinstance(each, Expression)])
+        self.symbol, self.operands = symbol, operands
+        self._fn = OPERATORS[symbol]
+        if len(self.parents) < len(operands):
+            fn, (left, right) = self._fn, operands
+            # A number stays one: torch knows operations with numbers, and they keep the dtype.
+            self._fn = (lambda x: fn(x, right)) if isinstance(left, Expression) else (lambda x: fn(left, x))
+
+    def evaluate(self, values: Sequence[Value]) -> Value:
+        return elementwise(self._fn, values)
+
+    def static_rank(self, ranks: Sequence[int | None]) -> int | None:
+        return highest(ranks)
+
+
+class Item(Expression):
+    """An index or slice of the data, or an entry of what a function returned."""
+
+    def __init__(self, whole: Expression, key: Any) -> None:
+        keys = key if isinstance(key, tuple) else (key,)
+        super().__init__([whole, *[k for k in keys if isinstance(k, Expression)]])
+        self.whole, self.key = whole, key
+
+    def evaluate(self, values: Sequence[Value]) -> Value:
+        whole = values[0]
+        if isinstance(whole.tensor, (dict, tuple)):
+            found: Value = whole.tensor[self.key]
+            return found
+        indices = iter(values[1:])
+        keys = self.key if isinstance(self.key, tuple) else (self.key,)
+        keys = tuple(next(indices).tensor if isinstance(k, Expression) else _as_index(k) for k in keys)
+        if not whole.rank and all(isinstance(k, int) and k in (0, -1) for k in keys):
+            return whole  # a scalar is its only entry
+        used = sum(k is not None and k is not Ellipsis for k in keys)
+        if used > whole.rank:
+            raise SiteTypeError(
+                f"expression '{self}': expected at most {whole.rank} indices for data of shape "
+                f"{tuple(whole.shape)}, got {used}; dimensions of samples and data points are not indexed"
+            )
+        lead = whole.tensor.dim() - whole.rank
+        tensor = whole.tensor[(slice(None),) * lead + keys]
+        return Value(tensor, tensor.dim() - lead)
+
+
+class Product(Expression):
+    """Matrix product of data: matrix or vector with matrix or vector, for every entry of the batch."""
+
+    def __init__(self, left: Expression, right: Expression) -> None:
+        super().__init__((left, right))
+
+    def evaluate(self, values: Sequence[Value]) -> Value:
+        left, right = (v if v.rank else Value(v.tensor.unsqueeze(-1), 1) for v in values)
+        rank = max(left.rank, right.rank, 2)
+        a = raised(left if left.rank > 1 else Value(left.tensor.unsqueeze(-2), 2), rank)
+        b = raised(right if right.rank > 1 else Value(right.tensor.unsqueeze(-1), 2), rank)
+        result = torch.matmul(a, b)
+        if right.rank == 1:
+            result, rank = result.squeeze(-1), rank - 1
+        if left.rank == 1:
+            result, rank = result.squeeze(-1 if right.rank == 1 else -2), rank - 1
+        return Value(result, rank)
+
+
+def highest(ranks: Sequence[int | None]) -> int | None:
+    """The largest rank; None where one is not known."""
+    return max((r for r in ranks if r is not None), default=0) if None not in ranks else None
+
+
+def operation(symbol: str, left: Any, right: Any) -> Expression:
+    """An operator on two operands, at least one of them an expression."""
+    return Operation(symbol, (_operand(left), _operand(right)))
+
+
+def _operand(value: Any) -> Any:
+    return value if isinstance(value, (bool, int, float)) else as_expression(value)
+
+
+def _as_index(key: Any) -> Any:
+    return torch.as_tensor(np.asarray(key)) if isinstance(key, (list, np.ndarray)) else key
+
+
+def as_expression(value: Any, label: str = "expression") -> Expression:
+    """Make an expression of a number, list, array, tensor or pandas object.
+
+    Args:
+        value: what was written in the model; lists may hold expressions.
+        label: what it is for, for the message.
+
+    Raises:
+        SiteTypeError: it is nothing numeric.
+
+    Example:
+        >>> as_expression([1.0, 2.0]).evaluate(()).shape
+        torch.Size([2])
+    """
+    if isinstance(value, Expression):
+        return value
+    if isinstance(value, (list, tuple)) and _holds_expression(value):
+        from brancher.symbolic.functions import stacked
+
+        return stacked([as_expression(item, label) for item in value])
+    return Constant(as_tensor(value, label), value if isinstance(value, (bool, int, float)) else None)
+
+
+def as_tensor(value: Any, label: str) -> torch.Tensor:
+    """Make a tensor of a number, list, array, tensor or pandas object, floating ones of the default dtype.
+
+    Raises:
+        SiteTypeError: it is nothing numeric.
+    """
+    if isinstance(value, torch.Tensor):
+        return value
+    try:
+        if isinstance(value, (list, tuple)) and any(isinstance(item, torch.Tensor) for item in value):
+            return torch.stack([as_tensor(item, label) for item in value])
+        # A copy: an array may be read-only, or be changed later.
+        array = np.array(value.to_numpy() if hasattr(value, "to_numpy") else value)
+        if array.dtype.kind not in "biuf":
+            raise TypeError
+        tensor = torch.as_tensor(array)
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(value).__name__
+        if isinstance(value, (list, tuple)) and value:
+            kind += f" of {type(value[0]).__name__}"
+        raise SiteTypeError(
+            f"{label}: expected a number, list, array, tensor, pandas object or expression, got {kind}; "
+            "encode text as numbers first"
+        ) from None
+    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+
+
+def _holds_expression(items: Sequence[Any]) -> bool:
+    return any(
+        isinstance(item, Expression) or (isinstance(item, (list, tuple)) and _holds_expression(item))
+        for item in items
+    )
+
+
+#: How torch calls the operators of a tensor on the left.
+_TENSOR_METHODS: dict[str, Callable[..., Any]] = {
+    "add": lambda a, b: operation("+", a, b),
+    "sub": lambda a, b: operation("-", a, b),
+    "mul": lambda a, b: operation("*", a, b),
+    "div": lambda a, b: operation("/", a, b),
+    "pow": lambda a, b: operation("**", a, b),
+    "matmul": lambda a, b: Product(as_expression(a), as_expression(b)),
+    "__matmul__": lambda a, b: Product(as_expression(a), as_expression(b)),
+    "__floordiv__": lambda a, b: operation("//", a, b),
+    "remainder": lambda a, b: operation("%", a, b),
+    "__and__": lambda a, b: operation("&", a, b),
+    "__or__": lambda a, b: operation("|", a, b),
+    "lt": lambda a, b: operation("<", a, b),
+    "le": lambda a, b: operation("<=", a, b),
+    "gt": lambda a, b: operation(">", a, b),
+    "ge": lambda a, b: operation(">=", a, b),
+    "eq": lambda a, b: operation("==", a, b),
+    "ne": lambda a, b: operation("!=", a, b),
+}

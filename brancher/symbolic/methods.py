@@ -1,0 +1,166 @@
+"""Ways of fitting a model, and what each makes of the posterior."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from brancher.errors import InferenceError
+from brancher.infer import SVI, ELBO, Trace_ELBO
+from brancher.infer.autoguide import AutoDelta, AutoNormal
+from brancher.symbolic.data import DeterministicVariable
+from brancher.symbolic.gradients import ESTIMATORS, estimated
+from brancher.symbolic.pairs import Pair
+from brancher.symbolic.variables import RandomVariable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from brancher.symbolic.models import ProbabilisticModel
+
+
+@dataclass
+class Settings:
+    """What a run of inference was asked for.
+
+    Attributes:
+        iterations: how many steps.
+        samples: draws a step.
+        optimizer: makes an optimizer from extra options of the model's parameters and of the posterior's.
+        pretraining: first steps, in which the model's own parameters rest.
+        progress: whether to show a bar.
+        compile: as for ``SVI``.
+        callback: called with step and loss.
+        options: of the method.
+    """
+
+    iterations: int
+    samples: int
+    optimizer: Callable[..., Any]
+    pretraining: int = 0
+    progress: bool = True
+    compile: Any = "auto"
+    callback: Callable[[int, float], Any] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class InferenceMethod(ABC):
+    """A way of fitting a model."""
+
+    @abstractmethod
+    def run(self, model: ProbabilisticModel, settings: Settings) -> pd.Series | None:
+        """Fit the model and its posterior; return the losses in nats, None for methods without."""
+
+
+class ReverseKL(InferenceMethod):
+    """Maximise the evidence lower bound.
+
+    With no posterior set, one is built: independent normals in unconstrained space, or the model's own
+    laws with learnable corrections.
+
+    Args:
+        gradient_estimator: ``"pathwise"``, ``"score"`` (with a control variate) or ``"taylor"`` (of first
+            order, biased) for all variables; None takes what fits each family.
+        automatic: ``"mean-field"`` or ``"structured"``, the posterior that is built.
+
+    Raises:
+        InferenceError: a choice is unknown.
+    """
+
+    def __init__(self, gradient_estimator: str | None = None, automatic: str = "mean-field") -> None:
+        if gradient_estimator not in (None, *ESTIMATORS):
+            raise InferenceError(
+                f"ReverseKL: expected gradient_estimator among {list(ESTIMATORS)} or None, got {gradient_estimator!r}"
+            )
+        if automatic not in ("mean-field", "structured"):
+            raise InferenceError(f"ReverseKL: expected automatic='mean-field' or 'structured', got {automatic!r}")
+        self.gradient_estimator, self.automatic = gradient_estimator, automatic
+
+    def run(self, model: ProbabilisticModel, settings: Settings) -> pd.Series | None:
+        if not model.has_posterior:
+            self.build_posterior(model)
+        pair = model._pair()
+        guide = estimated(pair.guide, self.gradient_estimator)
+        return optimised(pair, guide, settings)
+
+    def build_posterior(self, model: ProbabilisticModel) -> None:
+        """Give the model a posterior."""
+        program = Pair(model, _nothing).model
+        latents = [v for v in program.variables if isinstance(v, RandomVariable) and program.data_of(v) is None]
+        if not latents:
+            model._posterior = _nothing
+        elif self.automatic == "structured":
+            from brancher.symbolic.structured import structured_posterior
+
+            model.set_posterior_model(structured_posterior(latents))
+        else:
+            model._posterior = AutoNormal(program)
+
+
+class MAP(InferenceMethod):
+    """Find the most probable values of the latent variables.
+
+    A posterior of deterministic variables, learned, says where to start; without one, all start at
+    their medians. Learnable values of the model are fitted too.
+    """
+
+    def run(self, model: ProbabilisticModel, settings: Settings) -> pd.Series | None:
+        if model.posterior_model is not None:
+            names = {v.name for v in model.random_variables}
+            random = [v.name for v in model.posterior_model.random_variables if v.name in names]
+            if random:
+                raise InferenceError(
+                    f"MAP: expected a posterior of deterministic variables, got random ones {random}; give "
+                    f"{DeterministicVariable.__name__}(value, name, learnable=True), or no posterior"
+                )
+        else:
+            program = Pair(model, _nothing).model
+            latent = any(isinstance(v, RandomVariable) and program.data_of(v) is None for v in program.variables)
+            model._posterior = AutoDelta(program) if latent else _nothing
+        pair = model._pair()
+        return optimised(pair, pair.guide, settings)
+
+
+class MaximumLikelihood(ReverseKL):
+    """Fit the learnable values and networks of a model to its data.
+
+    Latent variables, where there are any, are integrated by a posterior, as in :class:`ReverseKL`.
+    """
+
+
+def _nothing() -> None:
+    """The guide of a model without latent variables."""
+
+
+def optimised(pair: Pair, guide: Callable[..., Any], settings: Settings) -> pd.Series:
+    """Fit a pair by gradient steps; losses in nats by iteration."""
+    losses = []
+    if settings.pretraining:
+        losses.append(_steps(pair, guide, settings, settings.pretraining, resting=True))
+    losses.append(_steps(pair, guide, settings, settings.iterations, resting=False))
+    import pandas as pd
+
+    joined = pd.concat(losses, ignore_index=True) if len(losses) > 1 else losses[0].reset_index(drop=True)
+    joined.index.name, joined.name = "iteration", "loss"
+    return joined
+
+
+def _steps(pair: Pair, guide: Callable[..., Any], settings: Settings, count: int, resting: bool) -> pd.Series:
+    svi = SVI(
+        pair.model,
+        guide,
+        settings.optimizer(resting),
+        elbo(pair, settings.samples),
+        store=pair.store,
+        compile=settings.compile,
+    )
+    return svi.run(count, progress=settings.progress, callback=settings.callback)
+
+
+def elbo(pair: Pair, samples: int) -> ELBO:
+    """The evidence lower bound with all draws in one batch."""
+    return Trace_ELBO(
+        num_particles=samples, max_plate_nesting=pair.nesting, vectorize_particles=True if samples > 1 else None
+    )

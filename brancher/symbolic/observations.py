@@ -1,0 +1,80 @@
+"""What users observe, as a tensor that knows which of its dimensions counts data points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from brancher.errors import SiteError
+from brancher.symbolic.expressions import Expression, as_tensor
+
+
+class Observation(NamedTuple):
+    """Data of one variable.
+
+    Attributes:
+        tensor: shape data, or (rows,) + data.
+        rows: how many data points there are; None for a single one.
+    """
+
+    tensor: torch.Tensor
+    rows: int | None
+
+
+def as_data(name: str, value: Any) -> torch.Tensor | Expression:
+    """Take what was given to ``observe``: a tensor, or the expression that gives the data.
+
+    Raises:
+        SiteTypeError: it is nothing numeric.
+    """
+    if isinstance(value, Expression):
+        return value
+    if hasattr(value, "to_numpy") and getattr(value, "dtype", None) == object:
+        value = np.stack([np.asarray(each) for each in value.to_numpy()])  # a column of arrays
+    return as_tensor(value, f"variable '{name}', observed data").detach()
+
+
+def shaped(name: str, data: torch.Tensor, shape: Sequence[int]) -> Observation:
+    """Tell the data points of one variable apart from its data.
+
+    Args:
+        name: the variable.
+        data: a single value; or with one more dimension on the left, which counts data points. A scalar
+            may have a trailing dimension of size 1, and so may have a single sample on the left.
+        shape: of one value of the variable.
+
+    Raises:
+        SiteError: the data have another shape.
+    """
+    shape = tuple(shape)
+    rank = len(shape)
+    for tensor in _readings(data, rank):
+        if tensor.dim() == rank and _fits(tensor.shape, shape):
+            return Observation(tensor, None)
+        if tensor.dim() == rank + 1 and _fits(tensor.shape[1:], shape):
+            rows = tensor.shape[0]
+            return Observation(tensor[0], None) if rows == 1 else Observation(tensor, rows)
+    raise SiteError(
+        f"variable '{name}': expected data of shape {list(shape)}, or {['n', *shape]} for n data points, got "
+        f"{list(data.shape)}; reshape the data"
+    )
+
+
+def _readings(data: torch.Tensor, rank: int) -> list[torch.Tensor]:
+    found = [data]
+    if data.dim() >= 1 and data.shape[-1] == 1 and rank == 0:
+        found.append(data.squeeze(-1))
+    if rank == 1 and data.dim() <= 1:
+        found.append(data.unsqueeze(-1))  # numbers, for a variable with data of one entry
+    if data.dim() == rank + 2 and data.shape[0] == 1:
+        found.append(data[0])
+    if data.dim() == 3 and data.shape[0] == 1 and rank == 0 and data.shape[-1] == 1:
+        found.append(data[0, :, 0])
+    return found
+
+
+def _fits(got: Sequence[int], wanted: Sequence[int]) -> bool:
+    return tuple(got) == tuple(wanted)

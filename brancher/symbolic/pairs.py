@@ -1,0 +1,110 @@
+"""A model and its posterior, made ready to run together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from brancher.errors import GuideError, nearest
+from brancher.params import ParamStore
+from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable
+from brancher.symbolic.expressions import Expression
+from brancher.symbolic.parameters import Names
+from brancher.symbolic.program import Program
+from brancher.symbolic.rows import PlateNames
+from brancher.symbolic.variables import RandomVariable, Variable
+
+if TYPE_CHECKING:
+    from brancher.symbolic.models import ProbabilisticModel
+
+
+class Pair:
+    """The model with its data, and the posterior, as two programs that fit together.
+
+    Only random variables are matched, by name. A deterministic variable of the posterior that has a
+    latent variable's name is a point law. Rows of a data set, or an observed root, that have a random
+    variable's name are its data. Variables that tell nothing about the data are left out.
+
+    Args:
+        model: the model.
+        posterior: a model; or a guide, taken as it is.
+
+    Attributes:
+        model: the program of the model with its data.
+        guide: the program of the posterior.
+        predictive: the program of the model without data.
+        latents: names of the latent variables.
+        store: where parameters are shown while the two run.
+    """
+
+    def __init__(self, model: ProbabilisticModel, posterior: ProbabilisticModel | Callable[..., Any]) -> None:
+        self.owner, self.posterior = model, posterior
+        self.store = ParamStore()
+        names, plates = Names(), PlateNames()
+        if not hasattr(posterior, "_listed"):
+            self.model = Program(self._needed(model, {}, set()), names=names, plates=plates)
+            self.guide: Any = posterior
+            self.predictive = Program(model._listed, data={}, names=names, plates=plates)
+        else:
+            self._pair_up(model, posterior, names, plates)
+        self.latents = {
+            v.name for v in self.model.variables if isinstance(v, RandomVariable) and self.model.data_of(v) is None
+        }
+        self.nesting = max(self.model.nesting, getattr(self.guide, "nesting", 0))
+
+    def _pair_up(self, model: Any, posterior: Any, names: Names, plates: PlateNames) -> None:
+        own = {v.name: v for v in model.random_variables}
+        first = Program(posterior._listed, is_posterior=True)
+        data: dict[Variable, Any] = {v: v.data for v in own.values() if v.data is not None}
+        points = []
+        for variable in first.variables:
+            match = own.get(variable.name)
+            if match is None or match is variable:
+                continue
+            if _is_data(variable):
+                data[match] = variable
+            elif isinstance(variable, DeterministicVariable) and match not in data:
+                points.append(variable.name)
+        drawn = {v.name for v in first.variables if isinstance(v, RandomVariable)} | set(points)
+        # The model names what is learned first, so that what both have bears the model's name.
+        probe = Program(self._needed(model, data, drawn), data=data, names=names, plates=plates)
+        self.guide = Program(
+            posterior._listed,
+            names=names,
+            plates=plates,
+            points=points,
+            is_posterior=True,
+            rows={k: r for k, r in probe.rows.items() if k in drawn},
+        )
+        rows = {name: row for name, row in self.guide.rows.items() if name in own}
+        self.model = Program(
+            self._needed(model, data, drawn), data=data, names=names, plates=plates, rows=rows
+        )
+        self.predictive = Program(model._listed, data={}, names=names, plates=plates, rows=rows)
+
+    def _needed(self, model: Any, data: dict[Variable, Any], drawn: set[str]) -> list[Variable]:
+        """Variables with data, those that the posterior draws; their parents come by themselves."""
+        given: dict[Variable, Any] = data or {v: v.data for v in model.random_variables if v.data is not None}
+        listed = [v for v in model.variables if v in given or v.name in drawn]
+        return listed if given else list(model._listed)
+
+    def check_names(self) -> None:
+        """Refuse a posterior with a random variable that matches none of the model.
+
+        Raises:
+            GuideError: naming it and the nearest.
+        """
+        known = [v.name for v in self.owner.random_variables]
+        for variable in self.guide.variables:
+            is_random = isinstance(variable, RandomVariable)
+            if is_random and variable.name not in known and self.guide.data_of(variable) is None:
+                raise GuideError(
+                    f"posterior variable '{variable.name}': expected a random variable of the model {known}, got "
+                    f"none of this name{nearest(variable.name, known) or '; rename it'}"
+                )
+
+
+def _is_data(variable: Expression) -> bool:
+    if isinstance(variable, EmpiricalVariable):
+        return True
+    return isinstance(variable, DeterministicVariable) and variable.has_rows

@@ -1,0 +1,295 @@
+"""From variables to a plain model: a function that calls ``sample``, ``param``, ``plate`` and ``deterministic``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+
+from brancher.distributions import Delta
+from brancher.errors import SiteError
+from brancher.handlers import trace
+from brancher.symbolic.alone import alone
+from brancher.primitives import deterministic, plate, sample
+from brancher.symbolic.batches import Value, fitted
+from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices
+from brancher.symbolic.expressions import Constant, Expression, Given
+from brancher.symbolic.functions import Call
+from brancher.symbolic.graph import check_names, closure
+from brancher.symbolic.observations import Observation, shaped
+from brancher.symbolic.parameters import Names, Parameter
+from brancher.symbolic.rows import PlateNames, Rows, find_rows
+from brancher.symbolic.variables import RandomVariable, Variable
+
+Data = torch.Tensor | Expression
+
+
+_DRAWN = (RandomVariable, RandomIndices)
+
+
+def _is_drawn_rows(node: Expression) -> bool:
+    return isinstance(node, (RandomIndices, EmpiricalVariable))
+
+
+class _Run(NamedTuple):
+    """What one run of a program shares: the parameters' prefix, the plates it opened."""
+
+    prefix: str
+    plates: dict[Rows, plate]
+
+    def inside(self, rows: Rows | None) -> Any:
+        return nullcontext() if rows is None else self.plate(rows)
+
+    def plate(self, rows: Rows) -> plate:
+        if rows not in self.plates:
+            self.plates[rows] = rows.open()
+        return self.plates[rows]
+
+
+Step = Callable[[_Run, Sequence[Value]], Value]
+
+
+class Program:
+    """A function model made of variables and everything that they depend on.
+
+    Args:
+        variables: the variables.
+        data: what is observed, by variable; None for the data that the variables have.
+        names: of what is learned; shared by programs that are learned together.
+        plates: names of plates of data points; shared in the same way.
+        rows: data points of variables that have them for a reason outside this graph.
+        points: names of deterministic variables that are draws of a point law.
+        is_posterior: whether observed variables stand for their data alone.
+
+    Raises:
+        SiteError: two variables have one name, or data do not fit.
+
+    Attributes:
+        variables: all named variables, in the order of their declaration.
+        rows: the data points of a variable, by name.
+    """
+
+    def __init__(
+        self,
+        variables: Iterable[Variable],
+        *,
+        data: Mapping[Variable, Data] | None = None,
+        names: Names | None = None,
+        plates: PlateNames | None = None,
+        rows: Mapping[str, Rows] | None = None,
+        points: Iterable[str] = (),
+        is_posterior: bool = False,
+    ) -> None:
+        self._roots = list(variables)
+        self._data = data
+        self._is_posterior = is_posterior
+        self.nodes = closure(self._roots, self._parents)
+        self._unrecorded = self._stand_ins()
+        self.variables = [n for n in self.nodes if isinstance(n, Variable) and id(n) not in self._unrecorded]
+        check_names(self.variables)
+        self._points = frozenset(points)
+        self._observations = self._observed()
+        self.names = Names() if names is None else names
+        self.names.add(self.nodes, "posterior." if is_posterior else "")
+        taken = {variable.name: variable for variable in self.variables}
+        self._rows = find_rows(
+            self.nodes, self._parents, self._observations, rows or {}, plates or PlateNames(), taken
+        )
+        self.rows = {v.name: self._rows[id(v)] for v in self.variables if id(v) in self._rows}
+        self._compile()
+
+    # The graph
+
+    def data_of(self, node: Expression) -> Data | None:
+        """What a variable is observed at, None where it is latent."""
+        if not isinstance(node, RandomVariable):
+            return None
+        return node.data if self._data is None else self._data.get(node)
+
+    def _parents(self, node: Expression) -> Sequence[Expression]:
+        data = self.data_of(node)
+        if data is None:
+            return node.parents
+        own = () if self._is_posterior else node.parents
+        return (*own, data) if isinstance(data, Expression) else own
+
+    def _stand_ins(self) -> set[int]:
+        """Variables that are data of a variable of their own name, and so no sites themselves."""
+        found = set()
+        for node in self.nodes:
+            data = self.data_of(node)
+            if isinstance(data, Variable) and data.name == getattr(node, "name", None):
+                found.add(id(data))
+        if self._is_posterior:
+            found |= {id(node) for node in self.nodes if self.data_of(node) is not None}
+        return found
+
+    def _observed(self) -> dict[int, Observation]:
+        given = [(node, self.data_of(node)) for node in self.nodes]
+        tensors = {id(node): data for node, data in given if isinstance(data, torch.Tensor)}
+        if not tensors:
+            return {}
+        ranks = self._static_ranks()
+        shapes: dict[str, torch.Size] | None = None
+        found = {}
+        for node, _ in given:
+            if id(node) not in tensors or not isinstance(node, Variable):
+                continue
+            shape = torch.Size()
+            if ranks[id(node)] != 0:
+                shapes = self.shapes() if shapes is None else shapes
+                shape = shapes[node.name]
+            found[id(node)] = shaped(node.name, tensors[id(node)], shape)
+        return found
+
+    def _static_ranks(self) -> dict[int, int | None]:
+        ranks: dict[int, int | None] = {}
+        for node in self.nodes:
+            known = all(id(parent) in ranks for parent in node.parents)
+            ranks[id(node)] = node.static_rank([ranks[id(p)] for p in node.parents]) if known else None
+        return ranks
+
+    def static_ranks_by_name(self) -> dict[str, int | None]:
+        """Data dimensions of every variable, None where only a run can tell."""
+        ranks = self._static_ranks()
+        return {variable.name: ranks[id(variable)] for variable in self.variables}
+
+    def names_of_fixed(self) -> set[str]:
+        """Variables whose law, or value, does not depend on draws of others."""
+        depends: dict[int, bool] = {}
+        found = set()
+        for node in self.nodes:
+            inner = any(depends[id(parent)] or isinstance(parent, _DRAWN) for parent in self._parents(node))
+            depends[id(node)] = inner
+            if isinstance(node, Variable) and not inner and not _is_drawn_rows(node):
+                found.add(node.name)
+        return found
+
+    def shapes(self) -> dict[str, torch.Size]:
+        """Shape of one value of every variable, found by one run without data."""
+        plain = Program([n for n in self.nodes if isinstance(n, RandomVariable)] or self._roots, data={})
+        with alone():
+            record = trace(plain).get_trace()
+        return {site.name: site.fn.event_shape for site in record.sites("sample")}
+
+    # The function
+
+    @property
+    def nesting(self) -> int:
+        """How many batch dimensions its plates use."""
+        return 1 if self._rows else 0
+
+    def _compile(self) -> None:
+        place = {id(node): i for i, node in enumerate(self.nodes)}
+        self._initial: list[Any] = [
+            node.value if isinstance(node, (Constant, Given)) else None for node in self.nodes
+        ]
+        self._steps: list[tuple[int, tuple[int, ...], Step]] = []
+        for i, node in enumerate(self.nodes):
+            if self._initial[i] is None:
+                self._steps.append((i, tuple(place[id(p)] for p in self._parents(node)), self._step(node)))
+        self._places = [(variable.name, place[id(variable)]) for variable in self.variables]
+
+    def __call__(self) -> dict[str, torch.Tensor]:
+        """Run the model once; values by name, shape batch + data."""
+        run = _Run(self.names.register(), {})
+        values = list(self._initial)
+        for i, parents, step in self._steps:
+            values[i] = step(run, [values[p] for p in parents])
+        return {name: values[i].tensor for name, i in self._places}
+
+    def _step(self, node: Expression) -> Step:
+        if isinstance(node, Parameter):
+            place = self.names.place(node)
+            return lambda run, values: node.announced(f"{run.prefix}.{place.path}", place)
+        if isinstance(node, Call) and node.module is not None:
+            return lambda run, values: self.names.call(run.prefix, node, values)
+        if isinstance(node, RandomVariable):
+            return self._data_step(node) if id(node) in self._unrecorded else self._random_step(node)
+        if isinstance(node, Variable):
+            return self._fixed_step(node)
+        return lambda run, values: node.evaluate(values)
+
+    def _random_step(self, node: RandomVariable) -> Step:
+        count, rows, name = len(node.arguments), self._rows.get(id(node)), node.name
+        observation, has_source = self._observations.get(id(node)), isinstance(self.data_of(node), Expression)
+
+        def run_it(run: _Run, values: Sequence[Value]) -> Value:
+            law, rank = node.law(values[:count])
+            if node.is_silent:
+                law = law.mask(False)
+            if observation is None and not has_source:
+                if rows is None:
+                    return Value(sample(name, law), rank)
+                with run.plate(rows):
+                    return Value(sample(name, law), rank)
+            if has_source:
+                obs = _as_obs(name, values[count], law)
+            else:
+                obs = _present(observation, rows, run)  # type: ignore[arg-type]
+            with run.inside(rows):
+                return Value(sample(name, law, obs=obs), rank)
+
+        return run_it
+
+    def _data_step(self, node: RandomVariable) -> Step:
+        """An observed variable in a posterior: its data and nothing else."""
+        observation, rows = self._observations.get(id(node)), self._rows.get(id(node))
+        if observation is None:
+            return lambda run, values: values[0]
+        rank = observation.tensor.dim() - (observation.rows is not None)
+        return lambda run, values: Value(_present(observation, rows, run), rank)
+
+    def _fixed_step(self, node: Variable) -> Step:
+        rows, name = self._rows.get(id(node)), node.name
+        is_shown, is_point = id(node) not in self._unrecorded, node.name in self._points
+        value_of = _value_of(node, rows)
+
+        def run_it(run: _Run, values: Sequence[Value]) -> Value:
+            value = value_of(run, values)
+            if not is_shown or value is None:
+                return value
+            if not isinstance(value.tensor, torch.Tensor):
+                raise SiteError(
+                    f"variable '{name}': expected an array as its value, got a {type(value.tensor).__name__}; "
+                    "index it"
+                )
+            with run.inside(rows):
+                if is_point:
+                    return Value(sample(name, Delta(value.tensor, event_dim=value.rank)), value.rank)
+                return Value(deterministic(name, value.tensor, value.rank), value.rank)
+
+        return run_it
+
+
+def _value_of(node: Variable, rows: Rows | None) -> Callable[[_Run, Sequence[Value]], Value]:
+    if isinstance(node, RandomIndices):
+        return lambda run, values: Value(run.plate(rows).indices, 0)  # type: ignore[arg-type]
+    if isinstance(node, EmpiricalVariable):
+        if not node.has_rows:
+            return lambda run, values: node.draw()
+        if rows is None or rows.owner is None:
+            return lambda run, values: node.rows_at(None)
+        return lambda run, values: node.rows_at(run.plate(rows).indices)
+    if isinstance(node, DeterministicVariable) and node.rows is not None:
+        return lambda run, values: node.row_value
+    return lambda run, values: values[0]
+
+
+def _present(observation: Observation, rows: Rows | None, run: _Run) -> torch.Tensor:
+    """Data of the rows that are present."""
+    if rows is None or rows.owner is None or observation.rows != rows.size:
+        return observation.tensor
+    return observation.tensor[run.plate(rows).indices]
+
+
+def _as_obs(name: str, value: Value, law: Any) -> torch.Tensor:
+    tensor = fitted(value, law.event_shape)
+    if tensor.dim() < len(law.event_shape):
+        raise SiteError(
+            f"variable '{name}': expected data of shape {list(law.event_shape)}, got {list(value.shape)} from an "
+            "expression; reshape it"
+        )
+    return tensor

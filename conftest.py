@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
-from contextlib import nullcontext
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-# Later ones win where a name stands twice.
-PUBLIC = (
-    "brancher.infer.autoguide",
-    "brancher.infer",
-    "brancher.handlers",
-    "brancher.primitives",
-    "brancher",
-)
-
-
-def _part(name: str) -> ModuleType | None:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
+import brancher
+from brancher import distributions, handlers, infer, optim, primitives
+from brancher.handlers import stack
+from brancher.infer import autoguide
+from brancher.params import ParamStore
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     torch.manual_seed(0)
     dtype = torch.get_default_dtype()
-    params, stack = _part("brancher.params"), _part("brancher.handlers.stack")
-    with params.ParamStore() if hasattr(params, "ParamStore") else nullcontext():
+    with ParamStore():
         yield
     torch.set_default_dtype(dtype)
-    assert stack is None or stack.current() == (), "the test left a handler on the stack"
+    assert stack.current() == (), "the test left a handler on the stack"
 
 
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace: dict[str, Any]) -> None:
     """Let examples speak of the public names without importing them every time."""
-    doctest_namespace["torch"] = torch
-    for name, short in (("distributions", "dist"), ("handlers", "handlers"), ("optim", "optim")):
-        doctest_namespace[short] = _part(f"brancher.{name}")
-    for folder in map(_part, PUBLIC):
-        for name in getattr(folder, "__all__", ()):
-            doctest_namespace[name] = getattr(folder, name)
+    doctest_namespace.update(torch=torch, dist=distributions, handlers=handlers, optim=optim)
+    # Later ones win where a name stands twice.
+    for folder in (autoguide, infer, handlers, primitives, brancher):
+        doctest_namespace.update({name: getattr(folder, name) for name in folder.__all__})

@@ -6,23 +6,27 @@ import warnings
 from collections.abc import Hashable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from brancher.distributions.validation import validation_enabled
 from brancher.errors import BrancherWarning, OptimError
+from brancher.handlers import stack
 from brancher.infer.checks import shapes_of
 from brancher.infer.elbo import ELBO
 from brancher.optim.flat import Buffers, FlatOptimizer
 from brancher.optim.rates import Schedule
 from brancher.params import current_store
-from brancher.staging import StagedLoop, stage_loop
+from brancher.staging import stage_loop
 
 if TYPE_CHECKING:
     from brancher.infer.svi import SVI
 
 Tensor = torch.Tensor
+
+_ZERO = torch.zeros((), dtype=torch.int64)
 
 
 class Carry(NamedTuple):
@@ -45,11 +49,11 @@ class Fixed:
 
     Attributes:
         training: train or eval mode of every module that model and guide use.
-        options: the optimizer's options.
+        blocks: names of the parameters and options of the optimizer, block by block.
     """
 
     training: tuple[bool, ...]
-    options: Hashable
+    blocks: Hashable
 
 
 class CompiledStep:
@@ -66,43 +70,46 @@ class CompiledStep:
     def __init__(self, svi: SVI) -> None:
         self.svi = svi
         self._seen: set[Hashable] = set()
+        self._last: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._flat: FlatOptimizer | None = None
-        self._loop: StagedLoop | None = None
+        self._store: Hashable = None
         self._refused = False
         self._parts: list[torch.nn.Module] = []
+        self._fixed = Fixed((), ())
+        self._loop = stage_loop(
+            self._step, until=_is_bad, name="SVI.step", on_fallback=lambda error: self._refuse(str(error))
+        )
 
     @property
     def counters(self) -> Any:
-        """Traces, compiles, loads and fallbacks; None before the first compiled step."""
-        return None if self._loop is None else self._loop.counters
-
-    def is_ready(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether a step with these arguments can run compiled; the eager step before it makes it so."""
-        return not self._refused and (shapes_of(args), shapes_of(kwargs)) in self._seen
+        """Traces, compiles, loads and fallbacks."""
+        return self._loop.counters
 
     def eager_step_done(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note that a checked, eager step with these arguments has passed."""
         self._seen.add((shapes_of(args), shapes_of(kwargs)))
+        self._store = current_store().token()
 
     def run(self, steps: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         """Take up to ``steps`` compiled steps in one call.
 
         Returns:
             The losses. They are fewer than asked for where the next step's loss or gradient is
-            not finite, or where nothing can be compiled; random state and parameters stand
-            right before that step then, so that an eager step shows what is wrong with it.
+            not finite, where an eager step has to come first, or where nothing can be compiled;
+            random state and parameters stand right before that step then.
         """
+        if self._refused or not self._is_known(args, kwargs):
+            return []
         try:
-            flat, loop = self._prepare()
+            flat = self._prepare()
             schedule = Schedule(flat.optimizer)
         except OptimError as error:
             self._refuse(str(error))
             return []
-        groups, rng = [block.group for block in flat.blocks], torch.get_rng_state()
-        carry, consts = self._carry(flat), (self._fixed(flat), args, kwargs)
-        fallbacks = loop.counters.fallbacks
-        carry_now, rows = self._call(loop, carry, steps, schedule.advance(groups, steps), consts)
-        self._refused = loop.counters.fallbacks > fallbacks
+        carry, consts, rng = self._carry(flat), (self._fixed, args, kwargs), torch.get_rng_state()
+        fallbacks = self._loop.counters.fallbacks
+        carry_now, rows = self._call(carry, steps, schedule.advance(flat.groups, steps), consts)
+        self._refused = self._loop.counters.fallbacks > fallbacks
         losses = [loss for loss, good in rows if good]
         if len(losses) < len(rows):
             schedule.rewind()
@@ -110,29 +117,44 @@ class CompiledStep:
             if not losses:
                 return []
             # The good steps once more: they end right before the bad one.
-            rates = schedule.advance(groups, len(losses))
-            carry_now, _ = self._call(loop, carry, len(losses), rates, consts)
+            rates = schedule.advance(flat.groups, len(losses))
+            carry_now, _ = self._call(carry, len(losses), rates, consts)
         self._take(flat, carry_now)
         return losses
 
+    def _is_known(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a checked step with such arguments has passed, on the parameters that are there now."""
+        if self._store != current_store().token():
+            return False
+        last = self._last
+        is_plain = last is not None and not kwargs and not last[1] and len(args) == len(last[0])
+        if last is not None and is_plain and all(map(is_, args, last[0])):
+            return True  # the objects of the step before; a tensor resized in place the graph notices
+        if (shapes_of(args), shapes_of(kwargs)) not in self._seen:
+            return False
+        self._last = (args, kwargs)
+        return True
+
     def _call(
-        self, loop: StagedLoop, carry: Carry, steps: int, rates: tuple[Tensor, ...], consts: tuple[Any, ...]
+        self, carry: Carry, steps: int, rates: tuple[Tensor, ...], consts: tuple[Any, ...]
     ) -> tuple[Carry, list[list[float]]]:
         if steps == 1:
-            carry, outcome = loop.step(carry, rates, *consts)
+            carry, outcome = self._loop.step(carry, rates, *consts)
             return carry, [outcome.tolist()]
-        result = loop(carry, steps, rates, *consts)
+        result = self._loop(carry, steps, rates, *consts)
         return result.carry, result.outputs.tolist()
 
-    def _prepare(self) -> tuple[FlatOptimizer, StagedLoop]:
-        if self._flat is None or not self._flat.is_current():
-            self._flat = FlatOptimizer(self.svi.optim)
+    def _prepare(self) -> FlatOptimizer:
+        flat = self._flat
+        if flat is None or not flat.is_current():
+            flat = self._flat = FlatOptimizer(self.svi.optim)
             roots = [fn for fn in (self.svi.model, self.svi.guide) if isinstance(fn, torch.nn.Module)]
             self._parts = [part for root in (*roots, *current_store().modules()) for part in root.modules()]
-            self._loop = stage_loop(
-                self._step, until=_is_bad, name="SVI.step", on_fallback=lambda error: self._refuse(str(error))
-            )
-        return self._flat, self._loop  # type: ignore[return-value]
+            self._fixed = Fixed((), tuple((tuple(block.names), block.options) for block in flat.blocks))
+        training = tuple([part.training for part in self._parts])
+        if training != self._fixed.training:
+            self._fixed = Fixed(training, self._fixed.blocks)
+        return flat
 
     def _step(self, carry: Carry, rates: tuple[Tensor, ...], _fixed: Any, args: Any, kwargs: Any) -> Any:
         flat = self._flat
@@ -145,6 +167,7 @@ class CompiledStep:
         }
         svi, is_elbo = self.svi, isinstance(self.svi.loss, ELBO)
         with ExitStack() as undo, torch.enable_grad(), validation_enabled(False):
+            undo.enter_context(stack.restored())
             undo.enter_context(current_store().substituted(trainable))
             if is_elbo:
                 undo.callback(svi.loss.load_state_dict, svi.loss.state_dict())
@@ -170,18 +193,13 @@ class CompiledStep:
 
     def _carry(self, flat: FlatOptimizer) -> Carry:
         loss = self.svi.loss.state_dict() if isinstance(self.svi.loss, ELBO) else {}
-        return Carry(tuple(block.buffers for block in flat.blocks), loss, torch.zeros((), dtype=torch.int64))
+        return Carry(tuple([block.buffers for block in flat.blocks]), loss, _ZERO)
 
     def _take(self, flat: FlatOptimizer, carry: Carry) -> None:
         for block, buffers in zip(flat.blocks, carry.blocks, strict=True):
             block.take(buffers)
         if isinstance(self.svi.loss, ELBO):
             self.svi.loss.load_state_dict(carry.loss)
-
-    def _fixed(self, flat: FlatOptimizer) -> Fixed:
-        return Fixed(
-            tuple([part.training for part in self._parts]), tuple([block.options for block in flat.blocks])
-        )
 
     def _refuse(self, reason: str) -> None:
         self._refused = True

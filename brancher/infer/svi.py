@@ -115,10 +115,11 @@ class SVI:
 
     def steps_compiled(self, steps: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         """Take up to ``steps`` steps in one compiled call; none where the next one has to be eager."""
-        if not self._compiled.is_ready(args, kwargs):
-            return []
-        with self._guarded():
+        if self.store is None:
             losses = self._compiled.run(steps, args, kwargs)
+        else:
+            with using(self.store):
+                losses = self._compiled.run(steps, args, kwargs)
         self.steps += len(losses)
         self.history += losses
         return losses
@@ -132,9 +133,9 @@ class SVI:
             seen, loss, grads = self.loss_and_grads(args, kwargs)
             value = self._check_finite(seen, loss, grads)
             self._update(seen.params, grads)
+            self._compiled.eager_step_done(args, kwargs)
         self.steps += 1
         self.history.append(value)
-        self._compiled.eager_step_done(args, kwargs)
         return value
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:

@@ -169,6 +169,8 @@ class FlatOptimizer:
             Block(leaves, inner, group, self._limits(leaves)) for leaves, group in self._portions(inner)
         ]
 
+        self.groups = [block.group for block in self.blocks]
+
     def _portions(self, inner: torch.optim.Optimizer) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
         names = {id(leaf): name for name, leaf in self.optimizer.named_leaves().items()}
         has_state = any(len(inner.state[leaf]) for leaf in list(inner.state))

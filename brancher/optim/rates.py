@@ -36,7 +36,8 @@ class Schedule:
             )
         self._groups = optimizer.param_groups
         self._decays = isinstance(inner, ClippedAdam)
-        self._before = [group["lr"] for group in self._groups]
+        self._is_fixed = self._rule is None and not self._decays
+        self._before = [] if self._is_fixed else [group["lr"] for group in self._groups]
         self._rule_before = None if self._rule is None else self._rule.state_dict()
 
     def advance(self, groups: Sequence[dict[str, Any]], steps: int) -> tuple[torch.Tensor, ...]:
@@ -46,7 +47,7 @@ class Schedule:
             A float64 scalar a group where rates stay as they are, else a vector of length
             :data:`MOST` whose first ``steps`` entries count.
         """
-        if self._rule is None and not self._decays:
+        if self._is_fixed:
             return tuple([_constant(float(group["lr"])) for group in groups])
         rows = [[0.0] * MOST for _ in groups]
         for step in range(steps):
@@ -61,7 +62,7 @@ class Schedule:
 
     def rewind(self) -> None:
         """Put rates and schedule back to where they were."""
-        for group, rate in zip(self._groups, self._before, strict=True):
+        for group, rate in zip(self._groups, self._before, strict=False):
             group["lr"] = rate
         if self._rule is not None and self._rule_before is not None:
             self._rule.load_state_dict(self._rule_before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import Hashable, ItemsView, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from warnings import warn
@@ -73,8 +73,7 @@ class ParamStore(ParamMapping):
                 redeclare.check_constraint(name, self._contents.constraint(name), constraint)
                 return held
             made = entries.new_entry(name, init, constraint, event_dim, next(self._contents.serials))
-            # setdefault decides between two threads that declare at once.
-            return self._read(self._contents.entries.setdefault(name, made))
+            return self._read(self._contents.enter(made))
         if constraint is not entry.constraint:
             redeclare.check_constraint(name, entry.constraint, constraint)
         redeclare.check_shape(name, entry.shape, init)
@@ -200,6 +199,11 @@ class ParamStore(ParamMapping):
         """Return a point in the order of declarations, for ``forget_since``."""
         return next(self._contents.serials)
 
+    def token(self) -> Hashable:
+        """Return something that stays equal as long as the same parameters and modules are here."""
+        contents = self._contents
+        return id(contents), *map(id, contents.entries.values()), *map(id, contents.views.values())
+
     def forget_since(self, mark: int) -> None:
         """Forget parameters and modules that were declared after ``mark`` was taken."""
         contents = self._contents
@@ -253,8 +257,7 @@ class ParamStore(ParamMapping):
                 stacklevel=2,
             )
         view = ModuleView(name, module, next(contents.serials) if known is None else known.serial)
-        contents.adopt(view)
-        contents.views[name] = view
+        contents.show(view)
         return module
 
     def get_module(self, name: str) -> nn.Module | None:

@@ -86,7 +86,9 @@ def chunks(
     A callback sees every step, and a DataLoader gives every step other arguments: those go one
     by one. Convergence is judged at whole windows, so loops end there.
     """
-    compiled = settings.compile is True or (settings.compile == "auto" and num_steps >= WORTH_COMPILING)
+    # A callback may change Python values that a compiled model would not see.
+    is_worth_it = num_steps >= WORTH_COMPILING and settings.callback is None
+    compiled = settings.compile is True or (settings.compile == "auto" and is_worth_it)
     one_by_one = settings.callback is not None or is_loader(args)
     batches, done, size = argument_stream(args, kwargs), 0, 1
     while done < num_steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from brancher.distributions.validation import is_validating
 from brancher.errors import GuideError, HandlerTypeError
 from brancher.handlers.message import Message
 from brancher.handlers.messenger import Messenger
@@ -60,6 +61,8 @@ class replay(Messenger):  # noqa: N801
                     f"replay: expected site '{message.name}' as a latent sample site in the trace, got "
                     f"{'an observed one' if site.is_observed else site.type}; sample it without obs"
                 )
+            if message.frames and is_validating():
+                _check_plates(message, site)
             message.value = site.value
         elif kind == "plate" and message.value is None:
             site = self.nodes.get(message.name)
@@ -67,3 +70,14 @@ class replay(Messenger):  # noqa: N801
                 message.value = site.value
         elif kind == "param" and message.name in self.params:
             message.value = self.params[message.name]
+
+
+def _check_plates(message: Message, site: Message) -> None:
+    """Refuse a value that was drawn for another number of rows."""
+    theirs = {frame.name: frame.size for frame in site.frames}
+    for frame in message.frames:
+        if theirs.get(frame.name, frame.size) != frame.size:
+            raise GuideError(
+                f"plate '{frame.name}': expected size {frame.size} as at site '{message.name}' of the model, "
+                f"got {theirs[frame.name]} in the trace or guide; give both the same size and rows"
+            )

@@ -11,6 +11,7 @@ from brancher.handlers import stack
 from brancher.handlers.message import Frame, Message
 from brancher.handlers.messenger import Messenger
 from brancher.handlers.record import Trace
+from brancher.params import undone_on_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +60,7 @@ class trace(Messenger):  # noqa: N801
         if self.fn is None:
             raise HandlerError("trace: expected a function to record, got none; write trace(fn).get_trace()")
         recorder = trace(param_only=self.param_only)
-        with stack.restored(), recorder as entry:
+        with undone_on_error(), stack.restored(), recorder as entry:
             record = entry.trace
             record.add_node("_INPUT", Message("args", "_INPUT", self.fn, args, kwargs))
             value = self.fn(*args, **kwargs)
@@ -81,6 +82,11 @@ class trace(Messenger):  # noqa: N801
 
     def _check_plates(self, message: Message) -> None:
         for frame in message.frames:
+            if frame.name == message.name:
+                raise SiteError(
+                    f"site '{message.name}': expected one site of each name, got a second one (plate, then "
+                    f"{message.type}); give each its own name"
+                )
             first = self._plates.setdefault(frame.name, frame)
             if (first.size, first.full_size) != (frame.size, frame.full_size):
                 raise PlateError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-from brancher.errors import BrancherWarning, GuideError, InferenceError, SiteError, nearest
+from brancher.distributions.validation import is_validating
+from brancher.errors import BrancherError, BrancherWarning, GuideError, InferenceError, SiteError, nearest
 from brancher.handlers import Message, Trace
 from brancher.handlers.density import score
 
@@ -44,6 +46,34 @@ def shapes_of(value: Any) -> Any:
     if isinstance(value, Mapping):
         return tuple((key, shapes_of(item)) for key, item in value.items())
     return type(value)
+
+
+@contextmanager
+def explained(run: Callable[[], Iterable[Trace]]) -> Iterator[None]:
+    """Say in our own words what failed in a block that switched checks off, if running with checks can tell.
+
+    Args:
+        run: what the block runs; its traces are scored.
+
+    Raises:
+        BrancherError: a check finds the cause of what the block raised.
+    """
+    try:
+        yield
+    except BrancherError:
+        raise
+    except Exception as error:
+        if not is_validating():
+            raise
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            try:
+                for record in run():
+                    record.compute_log_prob()
+            except BrancherError as explanation:
+                raise explanation from error
+            except Exception:  # no better than the first one
+                pass
+        raise
 
 
 def check_pair(model_trace: Trace, guide_trace: Trace) -> None:

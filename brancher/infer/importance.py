@@ -15,12 +15,13 @@ from brancher.frames import pick
 from brancher.handlers import Message, Trace, block
 from brancher.handlers.density import score
 from brancher.infer.agreement import choose
-from brancher.infer.checks import check_pair
+from brancher.infer.checks import check_pair, warn_forgotten_data
 from brancher.infer.diagnostics import psis
 from brancher.infer.draws import check_count
 from brancher.infer.pairing import paired_traces
 from brancher.infer.replicate import lay_out, replicate
 from brancher.infer.samples import Samples, labels_of
+from brancher.params import undone_on_error
 
 Fn = Callable[..., Any]
 
@@ -69,11 +70,13 @@ class Importance:
         check_count("Importance", "num_samples", num_samples)
         check_count("Importance", "batch_size", batch_size)
         self.model, self.num_samples = model, num_samples
+        self._is_prior = guide is None
         self.guide = block(model, hide_fn=_is_no_draw) if guide is None else guide
         self.parallel, self.batch_size = parallel, batch_size
         self.vectorized: bool | None = None
         self._outcome: tuple[Samples, torch.Tensor] | None = None
 
+    @undone_on_error()
     def run(self, *args: Any, **kwargs: Any) -> Importance:
         """Draw from the guide and weigh the draws; returns itself.
 
@@ -90,6 +93,8 @@ class Importance:
 
         layout = lay_out(run, {})
         check_pair(*layout.traces)
+        if self._is_prior:
+            warn_forgotten_data(layout.traces[0], "Importance")
         record = layout.traces[0]
         latent = [record.nodes[name] for name in record.stochastic_nodes]
         shown = [*latent, *record.sites("deterministic")]

@@ -14,8 +14,10 @@ from brancher.infer.agreement import choose
 from brancher.infer.draws import check_count, flat_draws, warn_unknown
 from brancher.infer.replicate import lay_out, replicate
 from brancher.infer.samples import Samples, labels_of
+from brancher.params import undone_on_error
 
 
+@undone_on_error()
 def log_likelihood(
     model: Callable[..., Any],
     posterior_samples: Mapping[str, Any],

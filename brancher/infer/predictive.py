@@ -23,6 +23,7 @@ from brancher.infer.draws import check_count, flat_draws, warn_unknown
 from brancher.infer.pairing import paired_traces
 from brancher.infer.replicate import Layout, Run, lay_out, replicate
 from brancher.infer.samples import Samples, labels_of
+from brancher.params import undone_on_error
 
 Fn = Callable[..., Any]
 
@@ -99,6 +100,7 @@ class Predictive:
         self.reason: str | None = None
         self._choices: dict[Any, Choice] = {}
 
+    @undone_on_error()
     def __call__(self, *args: Any, **kwargs: Any) -> Samples:
         """Run the model with these arguments.
 

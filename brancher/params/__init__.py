@@ -5,6 +5,7 @@ from __future__ import annotations
 from brancher.params.current import clear_param_store, current_store, get_param_store, using
 from brancher.params.files import load_state, load_tensors, save_state, save_tensors
 from brancher.params.flatten import flatten_state, unflatten_state
+from brancher.params.journal import undone_on_error
 from brancher.params.state import LoadReport
 from brancher.params.store import ParamStore
 
@@ -19,6 +20,7 @@ __all__ = [
     "load_tensors",
     "save_state",
     "save_tensors",
+    "undone_on_error",
     "unflatten_state",
     "using",
 ]

@@ -13,6 +13,7 @@ from torch.distributions import constraints
 
 from brancher.errors import ParamError, UnknownParamError, nearest
 from brancher.params import entry as entries
+from brancher.params import journal
 from brancher.params.entry import Entry
 from brancher.params.module_view import ModuleView, Place
 
@@ -102,6 +103,31 @@ class Contents:
             for view in self.views.values():
                 found.extend((place, tensor) for place in view.places(leaf))
         return found
+
+    def enter(self, made: Entry) -> Entry:
+        """Take in a new entry; of two threads that declare at once, both are given the first one."""
+        entry = self.entries.setdefault(made.name, made)
+        if entry is made:
+            journal.note(lambda: self._leave(made))
+        return entry
+
+    def _leave(self, entry: Entry) -> None:
+        if self.entries.get(entry.name) is entry:
+            del self.entries[entry.name]
+
+    def show(self, view: ModuleView) -> None:
+        """Show a module's parameters, in place of those of a module of the same name."""
+        before = self.views.get(view.name)
+        self.adopt(view)
+        self.views[view.name] = view
+        journal.note(lambda: self._hide(view, before))
+
+    def _hide(self, view: ModuleView, before: ModuleView | None) -> None:
+        if self.views.get(view.name) is view:
+            if before is None:
+                del self.views[view.name]
+            else:
+                self.views[view.name] = before
 
     def adopt(self, view: ModuleView) -> None:
         """Write values that were loaded before their module was there into the module.

@@ -57,9 +57,10 @@ def sample(
     """
     if type(name) is not str or not name:
         refuse_name("sample", name)
-    if not hasattr(fn, "log_prob"):
+    if not hasattr(fn, "log_prob") or isinstance(fn, type):
+        got = f"the class {fn.__name__}" if isinstance(fn, type) else type(fn).__name__
         raise SiteTypeError(
-            f"site '{name}': expected a distribution, got {type(fn).__name__}; write "
+            f"site '{name}': expected a distribution, got {got}; write "
             f"sample('{name}', dist.Normal(loc, scale)), or deterministic('{name}', value) for a value"
         )
     if obs_mask is not None:

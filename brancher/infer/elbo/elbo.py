@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -11,13 +12,14 @@ from typing import Any, NamedTuple
 import torch
 
 from brancher.distributions.validation import is_validating, validation_enabled
-from brancher.errors import BrancherWarning, InferenceError
+from brancher.errors import BrancherWarning, InferenceError, NonFiniteError
 from brancher.handlers import Trace
 from brancher.infer.agreement import BATCH, why_not
-from brancher.infer.checks import FirstSight, check_model_trace, check_pair
+from brancher.infer.checks import FirstSight, check_model_trace, check_pair, explained
 from brancher.infer.pairing import paired_traces
 from brancher.infer.particles import particle_plate
 from brancher.infer.replicate import lay_out
+from brancher.params import undone_on_error
 
 Fn = Callable[..., Any]
 
@@ -84,21 +86,32 @@ class ELBO(ABC):
         Arguments and structure are checked at the first sight of each model, guide and
         argument shapes.
         """
-        is_new = self._first_sight.is_new(model, guide, args, kwargs)
-        with validation_enabled(is_validating() and is_new):
+        is_checked = is_validating() and self._first_sight.is_new(model, guide, args, kwargs)
+        with validation_enabled(is_checked):
             vectorized, nesting = self._plan(model, guide, args, kwargs)
-            repeats = 1 if vectorized else self.num_particles
-            for _ in range(repeats):
-                with particle_plate(self.num_particles, nesting) if vectorized else nullcontext():
-                    model_trace, guide_trace = paired_traces(model, guide, args, kwargs)
-                if is_validating():
-                    check_pair(model_trace, guide_trace)
-                share = self.estimate(model_trace, guide_trace, self.num_particles if vectorized else 1)
-                if is_validating():
-                    check_model_trace(guide_trace, "guide")
-                    check_model_trace(model_trace, "model")
-                yield share if repeats == 1 else Estimate(share.loss / repeats, share.surrogate / repeats)
+        repeats = 1 if vectorized else self.num_particles
+        size = self.num_particles if vectorized else 1
+
+        def pair() -> tuple[Trace, Trace]:
+            with particle_plate(size, nesting) if vectorized else nullcontext():
+                return paired_traces(model, guide, args, kwargs)
+
+        for _ in range(repeats):
+            # Left before the yield: a consumer that fails would stay inside.
+            with nullcontext() if is_checked else explained(pair), validation_enabled(is_checked):
+                share = self._share(pair, size)
+            yield share if repeats == 1 else Estimate(share.loss / repeats, share.surrogate / repeats)
         self._first_sight.seen(model, guide, args, kwargs)
+
+    def _share(self, pair: Callable[[], tuple[Trace, Trace]], size: int) -> Estimate:
+        model_trace, guide_trace = pair()
+        if is_validating():
+            check_pair(model_trace, guide_trace)
+        share = self.estimate(model_trace, guide_trace, size)
+        if is_validating():
+            check_model_trace(guide_trace, "guide")
+            check_model_trace(model_trace, "model")
+        return share
 
     def _plan(self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, int]:
         """Decide once for each model and guide whether particles are vectorized, and where."""
@@ -133,7 +146,7 @@ class ELBO(ABC):
         Returns:
             Negative ELBO in nats; lower is better.
         """
-        with torch.no_grad():
+        with torch.no_grad(), undone_on_error():
             return sum(float(share.loss) for share in self.estimates(model, guide, args, kwargs))
 
     def differentiable_loss(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -143,8 +156,9 @@ class ELBO(ABC):
             Negative ELBO in nats, shape ``()``.
         """
         total: Any = 0.0
-        for loss, surrogate in self.estimates(model, guide, args, kwargs):
-            total = total + (loss if loss is surrogate else surrogate + (loss - surrogate).detach())
+        with undone_on_error():
+            for loss, surrogate in self.estimates(model, guide, args, kwargs):
+                total = total + (loss if loss is surrogate else surrogate + (loss - surrogate).detach())
         return total  # type: ignore[no-any-return]
 
     def loss_and_grads(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> float:
@@ -152,13 +166,21 @@ class ELBO(ABC):
 
         Returns:
             Negative ELBO in nats.
+
+        Raises:
+            NonFiniteError: the loss is NaN or infinite; ``.grad`` is as before.
         """
-        total = 0.0
-        for loss, surrogate in self.estimates(model, guide, args, kwargs):
-            if surrogate.requires_grad:
-                surrogate.backward()
-            total += float(loss.detach())
-        return total
+        # One backward pass at the end: a later particle that fails must not leave gradients of earlier ones.
+        total = self.differentiable_loss(model, guide, *args, **kwargs)
+        value = float(total.detach())
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"{type(self).__name__}.loss_and_grads: expected a finite loss, got {value}; gradients are "
+                "unchanged: check the data and the initial values"
+            )
+        if total.requires_grad:
+            total.backward()
+        return value
 
     def __call__(self, model: Fn, guide: Fn) -> ELBOModule:
         """Bind model and guide to a module whose forward pass is the loss."""

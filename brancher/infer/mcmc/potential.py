@@ -69,7 +69,7 @@ class Potential:
         self.model, self.args, self.kwargs = model, args, kwargs
         self.algorithm = algorithm
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            record = trace(model).get_trace(*args, **kwargs)
+            record = trace(substitute(model, substitute_fn=_some_value)).get_trace(*args, **kwargs)
             require_latents(record, algorithm)
             warn_forgotten_data(record, algorithm)
             _refuse_unsupported(record, algorithm)
@@ -118,7 +118,7 @@ class Potential:
         return torch.cat(pieces)
 
     def pack(self, unconstrained: Mapping[str, Tensor], chains: int) -> Tensor:
-        """Flat vectors ``(C, D)`` from unconstrained values by site, with a dimension of chains or without."""
+        """Flat vectors ``(C, D)`` from unconstrained values by site; a dimension of chains is optional."""
         self.check_names(unconstrained)
         pieces = []
         for slot in self.slots:
@@ -295,6 +295,15 @@ class _SoftCholesky(TorchFunctionMode):
             factor, failed = torch.linalg.cholesky_ex(*args, **kwargs)
             return torch.where((failed > 0)[..., None, None], math.nan, factor)
         return func(*args, **kwargs)
+
+
+def _some_value(message: Message) -> Tensor | None:
+    """A value inside the support; not a draw, because improper laws have none."""
+    if message.type != "sample" or message.is_observed or message.fn.support.is_discrete:
+        return None
+    transform = biject_to(message.fn.support)
+    shape = transform.inverse_shape(message.fn.batch_shape + message.fn.event_shape)
+    return transform(torch.zeros(shape))  # type: ignore[no-any-return]
 
 
 def _refuse_unsupported(record: Trace, algorithm: str) -> None:

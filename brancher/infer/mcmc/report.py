@@ -84,7 +84,8 @@ class Report:
         mean = sum(self.acceptance_rate) / len(self.acceptance_rate)
         return (
             f"{len(self.divergences)} chains x {self.draws} draws: {diverged} divergences, acceptance rate "
-            f"{mean:.2f}, {100 * max(self.saturated):.1f}% of trees at full depth, least E-BFMI {min(self.e_bfmi):.2f}"
+            f"{mean:.2f}, {100 * max(self.saturated):.1f}% of trees at full depth, least E-BFMI "
+            f"{min(self.e_bfmi):.2f}"
         )
 
 

@@ -1,7 +1,17 @@
 """Inference algorithms."""
 
 from brancher.infer import autoguide, reparam
-from brancher.infer.elbo import ELBO, ELBOModule, Trace_ELBO, TraceMeanField_ELBO
+from brancher.infer.elbo import (
+    ELBO,
+    ELBOModule,
+    JitTrace_ELBO,
+    JitTraceGraph_ELBO,
+    JitTraceMeanField_ELBO,
+    RenyiELBO,
+    Trace_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+)
 from brancher.infer.importance import Importance
 from brancher.infer.initialization import (
     init_to_feasible,
@@ -13,17 +23,30 @@ from brancher.infer.initialization import (
     init_to_value,
 )
 from brancher.infer.log_likelihood import log_likelihood
+from brancher.infer.marginal import EmpiricalMarginal
+from brancher.infer.mcmc import HMC, MCMC, NUTS, ChEES, RandomWalk
 from brancher.infer.predictive import Predictive
 from brancher.infer.samples import Samples, summary
 from brancher.infer.svi import SVI
 
 __all__ = [
+    "ChEES",
     "ELBO",
     "ELBOModule",
+    "EmpiricalMarginal",
+    "HMC",
     "Importance",
+    "JitTraceGraph_ELBO",
+    "JitTraceMeanField_ELBO",
+    "JitTrace_ELBO",
+    "MCMC",
+    "NUTS",
     "Predictive",
+    "RandomWalk",
+    "RenyiELBO",
     "SVI",
     "Samples",
+    "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "Trace_ELBO",
     "autoguide",

@@ -39,6 +39,8 @@ class SVI:
             or name; None for Adam.
         loss: an ELBO, or a function ``(model, guide, *args) -> scalar tensor``; None for
             :class:`Trace_ELBO`.
+        loss_and_grads: a function ``(model, guide, *args)`` that adds gradients to the ``.grad`` of the
+            parameters itself and returns the loss, in place of the loss's own gradients; not compiled.
         store: where parameters live; None for the store that is current at each call.
         compile: run steps as one compiled graph: True from the second step with arguments of
             a shape on, False never, ``"auto"`` in a :meth:`run` that is long enough to repay
@@ -64,6 +66,7 @@ class SVI:
         guide: Fn | None = None,
         optim: Any = None,
         loss: Any = None,
+        loss_and_grads: Fn | None = None,
         *,
         store: ParamStore | None = None,
         compile: bool | Literal["auto"] = "auto",
@@ -82,12 +85,18 @@ class SVI:
             raise InferenceTypeError(
                 f"SVI: expected loss as an ELBO or a function, got {type(loss).__name__}; write Trace_ELBO()"
             )
+        if loss_and_grads is not None and not callable(loss_and_grads):
+            raise InferenceTypeError(
+                f"SVI: expected loss_and_grads as a function, got {type(loss_and_grads).__name__}"
+            )
         self.model = model
         self.guide = _default_guide(model) if guide is None else guide
         self.optim = as_optimizer(optim)
         self.loss = Trace_ELBO() if loss is None else loss
         self.store = store
-        self.compile = compile
+        self._given_grads = loss_and_grads
+        wants = compile == "auto" and getattr(self.loss, "wants_compile", False)
+        self.compile: bool | Literal["auto"] = loss_and_grads is None and (True if wants else compile)
         self._compiled = CompiledStep(self)
         self.steps = 0
         self.history: list[float] = []
@@ -232,6 +241,8 @@ class SVI:
         """
         loss: Any = 0.0
         grads: list[torch.Tensor | None] = []
+        if self._given_grads is not None:
+            return _taken(self._given_grads, self.model, self.guide, args, kwargs)
         with Observer() as seen:
             if not isinstance(self.loss, ELBO):
                 value = self.loss(self.model, self.guide, *args, **kwargs)
@@ -301,6 +312,18 @@ def _gradients(
         if before is not None:
             grads[i] = before if now is None else before + now
     return grads
+
+
+def _taken(
+    fn: Fn, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Observer, torch.Tensor, list[torch.Tensor | None]]:
+    """Run a function that makes gradients, and take them from the leaves."""
+    with Observer() as seen:
+        loss = torch.as_tensor(fn(model, guide, *args, **kwargs)).detach()
+    grads = [leaf.grad for leaf in seen.params.values()]
+    for leaf in seen.params.values():
+        leaf.grad = None
+    return seen, loss, grads
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

@@ -11,6 +11,15 @@ from brancher.infer.autoguide.laplace import AutoLaplaceApproximation
 from brancher.infer.autoguide.low_rank import AutoLowRankMultivariateNormal
 from brancher.infer.autoguide.multivariate_normal import AutoMultivariateNormal
 from brancher.infer.autoguide.normal import AutoNormal
+from brancher.infer.initialization import (
+    init_to_feasible,
+    init_to_generated,
+    init_to_mean,
+    init_to_median,
+    init_to_sample,
+    init_to_uniform,
+    init_to_value,
+)
 
 __all__ = [
     "AffineAutoregressive",
@@ -26,4 +35,11 @@ __all__ = [
     "AutoMultivariateNormal",
     "AutoNormal",
     "AutoNormalizingFlow",
+    "init_to_feasible",
+    "init_to_generated",
+    "init_to_mean",
+    "init_to_median",
+    "init_to_sample",
+    "init_to_uniform",
+    "init_to_value",
 ]

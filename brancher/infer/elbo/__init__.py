@@ -1,7 +1,20 @@
 """Evidence lower bounds."""
 
+from brancher.infer.elbo.compiled import JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
 from brancher.infer.elbo.elbo import ELBO, ELBOModule
+from brancher.infer.elbo.graph import TraceGraph_ELBO
 from brancher.infer.elbo.mean_field import TraceMeanField_ELBO
+from brancher.infer.elbo.renyi import RenyiELBO
 from brancher.infer.elbo.trace_elbo import Trace_ELBO
 
-__all__ = ["ELBO", "ELBOModule", "TraceMeanField_ELBO", "Trace_ELBO"]
+__all__ = [
+    "ELBO",
+    "ELBOModule",
+    "JitTraceGraph_ELBO",
+    "JitTraceMeanField_ELBO",
+    "JitTrace_ELBO",
+    "RenyiELBO",
+    "TraceGraph_ELBO",
+    "TraceMeanField_ELBO",
+    "Trace_ELBO",
+]

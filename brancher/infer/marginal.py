@@ -1,0 +1,83 @@
+"""``EmpiricalMarginal``: the draws of some sites as one distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from brancher.distributions import Empirical
+from brancher.errors import InferenceError, InferenceTypeError
+from brancher.frames import pick
+from brancher.infer.importance import Importance
+from brancher.infer.samples import Samples
+
+if TYPE_CHECKING:
+    from brancher.infer.mcmc import MCMC
+
+
+class EmpiricalMarginal(Empirical):
+    """The law that puts its mass on the draws of an inference run, by their weights.
+
+    Args:
+        run: an :class:`Importance` or an ``MCMC`` that has run.
+        sites: the name of a site; or names of sites of equal shape, which are stacked in a dimension
+            on the left of theirs.
+        validate_args: as for every distribution.
+
+    Raises:
+        InferenceTypeError: ``run`` is of another kind, or no site is named.
+        InferenceError: the sites differ in shape.
+        UnknownNameError: there is no such site.
+
+    Example:
+        >>> from brancher.infer import EmpiricalMarginal, Importance
+        >>> model = lambda: sample("x", dist.Normal(torch.zeros(2), 1.0))
+        >>> marginal = EmpiricalMarginal(Importance(model, num_samples=100).run(), sites="x")
+        >>> marginal.sample((5,)).shape, marginal.mean.shape
+        (torch.Size([5, 2]), torch.Size([2]))
+    """
+
+    def __init__(
+        self,
+        run: Importance | MCMC,
+        sites: str | Sequence[str] | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        samples, log_weights = _draws(run)
+        if sites is None:
+            raise InferenceTypeError(
+                f"EmpiricalMarginal: expected sites as one or several of {list(samples)}, got None; name the "
+                "site, and wrap a return value in deterministic('name', value)"
+            )
+        if isinstance(sites, str):
+            values = pick(samples, sites)[sites]
+        else:
+            values = _stacked(pick(samples, list(sites)))
+        super().__init__(values, log_weights, validate_args)
+
+    def enumerate_support(self, expand: bool = True) -> torch.Tensor:
+        """The draws, shape (N,) + E."""
+        return self._samples
+
+
+def _draws(run: object) -> tuple[Samples, torch.Tensor | None]:
+    if isinstance(run, Importance):
+        return run.samples, run.log_weights
+    get_samples = getattr(run, "get_samples", None)
+    if get_samples is None:
+        raise InferenceTypeError(
+            f"EmpiricalMarginal: expected an Importance or MCMC that has run, got {type(run).__name__}; "
+            "write EmpiricalMarginal(Importance(model, guide).run(data), sites='x')"
+        )
+    return get_samples(), None
+
+
+def _stacked(values: dict[str, torch.Tensor]) -> torch.Tensor:
+    shapes = {name: tuple(value.shape[1:]) for name, value in values.items()}
+    if len(set(shapes.values())) != 1:
+        raise InferenceError(
+            f"EmpiricalMarginal: expected sites of equal shape, got {shapes}; make one marginal for each"
+        )
+    return torch.stack(list(values.values()), dim=1)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import brancher.distributions as dist
+from brancher import param, sample
+from brancher.errors import InferenceTypeError
+from brancher.infer import SVI, Trace_ELBO
+from brancher.optim import SGD
+
+
+def model() -> None:
+    sample("x", dist.Normal(param("q", torch.tensor(3.0)), 1.0), obs=torch.tensor(1.0))
+
+
+def guide() -> None: ...
+
+
+def test_svi_steps_with_the_gradients_of_a_function() -> None:
+    elbo = Trace_ELBO()
+    svi = SVI(model, guide, SGD({"lr": 0.1}), elbo.loss, elbo.loss_and_grads)
+    assert svi.step() == pytest.approx(2.9189385)
+    torch.testing.assert_close(param("q"), torch.tensor(2.8), check_stride=False)
+
+
+def test_function_may_change_the_gradients() -> None:
+    def halved(*args: Any) -> float:
+        loss = Trace_ELBO().loss_and_grads(*args)
+        param("q").grad *= 0.5
+        return loss
+
+    svi = SVI(model, guide, SGD({"lr": 0.1}), loss_and_grads=halved)
+    svi.step()
+    torch.testing.assert_close(param("q").detach(), torch.tensor(2.9))
+    svi.step()
+    torch.testing.assert_close(param("q").detach(), torch.tensor(2.805))
+
+
+def test_gradients_do_not_stay_behind() -> None:
+    svi = SVI(model, guide, SGD({"lr": 0.1}), loss_and_grads=Trace_ELBO().loss_and_grads)
+    svi.step()
+    assert param("q").grad is None
+
+
+def test_loss_and_grads_of_another_kind_error() -> None:
+    with pytest.raises(InferenceTypeError, match="SVI: expected loss_and_grads as a function, got int"):
+        SVI(model, guide, SGD({"lr": 0.1}), loss_and_grads=3)  # type: ignore[arg-type]

@@ -19,7 +19,8 @@ class block(NamedMessenger):  # noqa: N801
         expose_fn: tells for a site whether it is seen.
         hide: names to hide; everything else is seen.
         expose: names to show; everything else is hidden.
-        hide_types: site types to hide ("sample", "param", ...).
+        hide_types: site types to hide: "sample" (latent ones), "observe", "param", "deterministic",
+            "factor", "plate".
         expose_types: site types to show.
         hide_all: hide everything, the default when nothing else is given.
         expose_all: show everything but what ``hide`` and ``hide_types`` name.
@@ -70,4 +71,8 @@ class block(NamedMessenger):  # noqa: N801
 
 def _selector(names: Iterable[str], types: Iterable[str] | None) -> Callable[[Message], bool]:
     chosen, kinds = frozenset(names), frozenset(types or ())
-    return lambda message: message.name in chosen or message.type in kinds
+    return lambda message: message.name in chosen or _kind(message) in kinds
+
+
+def _kind(message: Message) -> str:
+    return "observe" if message.type == "sample" and message.is_observed else message.type

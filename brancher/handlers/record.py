@@ -38,6 +38,10 @@ class Trace:
         """Record a site under its name."""
         self.nodes[name] = site
 
+    def remove_node(self, name: str) -> None:
+        """Forget a site."""
+        self.nodes.pop(self[name].name)
+
     def __getitem__(self, name: str) -> Message:
         try:
             return self.nodes[name]

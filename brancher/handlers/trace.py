@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from brancher.distributions.validation import is_validating
 from brancher.errors import HandlerError, PlateError, SiteError
 from brancher.handlers import stack
 from brancher.handlers.message import Frame, Message
 from brancher.handlers.messenger import Messenger
 from brancher.handlers.record import Trace
-from brancher.params import undone_on_error
+from brancher.params import show_leaf, undone_on_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,7 @@ class trace(Messenger):  # noqa: N801
 
     Args:
         fn: the function to record.
+        graph_type: accepted for programs written for Pyro; every trace is flat.
         param_only: record parameters alone.
 
     Example:
@@ -38,9 +41,14 @@ class trace(Messenger):  # noqa: N801
         ['x']
     """
 
-    def __init__(self, fn: Callable[..., Any] | None = None, *, param_only: bool = False) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any] | None = None,
+        graph_type: str | None = None,
+        param_only: bool | None = False,
+    ) -> None:
         super().__init__(fn)
-        self.param_only = param_only
+        self.param_only = bool(param_only)
         self.trace = Trace()
         self._plates: dict[str, Frame] = {}
 
@@ -78,6 +86,8 @@ class trace(Messenger):  # noqa: N801
             self._refuse_twice(nodes[name], message)
         if message.frames and is_validating():
             self._check_plates(message)
+        if message.unconstrained is not None and isinstance(message.value, torch.Tensor):
+            show_leaf(message.value, message.unconstrained)
         nodes[name] = message
 
     def _check_plates(self, message: Message) -> None:

@@ -6,6 +6,7 @@ from brancher.params.current import clear_param_store, current_store, get_param_
 from brancher.params.files import load_state, load_tensors, save_state, save_tensors
 from brancher.params.flatten import flatten_state, unflatten_state
 from brancher.params.journal import undone_on_error
+from brancher.params.leaf_of import show_leaf
 from brancher.params.state import LoadReport
 from brancher.params.store import ParamStore
 
@@ -20,6 +21,7 @@ __all__ = [
     "load_tensors",
     "save_state",
     "save_tensors",
+    "show_leaf",
     "undone_on_error",
     "unflatten_state",
     "using",

@@ -18,6 +18,7 @@ from brancher.params import redeclare, store_file
 from brancher.params import state as states
 from brancher.params.contents import Contents, check_shape, swapped, write, write_held
 from brancher.params.entry import Entry, Init
+from brancher.params.leaf_of import show_leaf
 from brancher.params.mapping import ParamMapping
 from brancher.params.module_view import ModuleView
 from brancher.params.scope import OPEN_STORES, STAND_INS, StandIn, push, remove_last, stand_in_for
@@ -380,7 +381,7 @@ class ParamStore(ParamMapping):
         if STAND_INS.get():
             leaf = self.leaf(entry.name)
         transform = entry.transform
-        return leaf if transform is None else transform(leaf)
+        return show_leaf(leaf if transform is None else transform(leaf), leaf)
 
     def _entry(self, name: str) -> Entry | None:
         entry = self._contents.entries.get(name)

@@ -129,6 +129,5 @@ def _density_like(v: torch.Tensor, log_density: Any, batch_shape: torch.Size) ->
         dtype = v.dtype if v.dtype.is_floating_point else torch.get_default_dtype()
         return torch.full(batch_shape, float(log_density), dtype=dtype, device=v.device)
     raise DistributionTypeError(
-        f"Delta: expected parameter 'log_density' as a tensor or a number, "
-        f"got {type(log_density).__name__}"
+        f"Delta: expected parameter 'log_density' as a tensor or a number, got {type(log_density).__name__}"
     )

@@ -60,6 +60,4 @@ class NanMaskedMultivariateNormal(MultivariateNormal):
         both_seen = is_seen.unsqueeze(-1) * is_seen.unsqueeze(-2)
         covariance = both_seen * self.covariance_matrix + torch.diag_embed(1.0 - is_seen)
         tril: torch.Tensor = torch.linalg.cholesky(covariance)
-        return (
-            -0.5 * squared_distance(tril, difference) - half_log_det(tril) - HALF_LOG_2PI * is_seen.sum(-1)
-        )
+        return -0.5 * squared_distance(tril, difference) - half_log_det(tril) - HALF_LOG_2PI * is_seen.sum(-1)

@@ -37,9 +37,7 @@ class OrderedLogistic(Categorical):
         **td.Categorical.arg_constraints,
     }
 
-    def __init__(
-        self, predictor: Number, cutpoints: torch.Tensor, validate_args: bool | None = None
-    ) -> None:
+    def __init__(self, predictor: Number, cutpoints: torch.Tensor, validate_args: bool | None = None) -> None:
         predictor, cutpoints = to_tensors(self, predictor=predictor, cutpoints=cutpoints)
         if cutpoints.dim() < 1 or not cutpoints.shape[-1]:
             raise DistributionError(

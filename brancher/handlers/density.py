@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from brancher.distributions import MaskedDistribution
+from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherError, SiteError
 from brancher.handlers.message import Message
 
@@ -43,6 +44,9 @@ def score_sum(site: Message) -> torch.Tensor:
 
 
 def _log_prob(site: Message) -> torch.Tensor:
+    if is_validating():
+        _check_fits(site, "mask")
+        _check_fits(site, "scale")
     fn = site.fn if site.mask is None else MaskedDistribution(site.fn, site.mask)
     try:
         log_prob: torch.Tensor = fn.log_prob(site.value)
@@ -52,3 +56,20 @@ def _log_prob(site: Message) -> torch.Tensor:
         # A foreign distribution's own complaint, which can not know the site.
         raise SiteError(f"site '{site.name}': {type(site.fn).__name__} refused the value: {error}") from error
     return log_prob
+
+
+def _check_fits(site: Message, what: str) -> None:
+    """Refuse a mask or scale that would widen the site's density."""
+    given = site[what]
+    if not isinstance(given, torch.Tensor) or not given.dim():
+        return
+    batch, got = tuple(site.fn.batch_shape), tuple(given.shape)
+    try:
+        fits = tuple(torch.broadcast_shapes(got, batch)) == batch
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise SiteError(
+            f"site '{site.name}': expected a {what} that broadcasts to batch shape {batch}, got shape {got}; "
+            f"give the {what} one entry for each row of the site"
+        )

@@ -31,6 +31,21 @@ def as_value(name: str, value: Any, fn: Any) -> torch.Tensor:
     return value  # type: ignore[no-any-return]
 
 
+def as_plain_tensor(what: str, value: Any) -> torch.Tensor:
+    """Convert a number, list or array, whatever it is for.
+
+    Raises:
+        SiteTypeError: naming ``what``.
+    """
+    try:
+        return torch.as_tensor(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    except (TypeError, ValueError, RuntimeError):
+        raise SiteTypeError(
+            f"{what}: expected a tensor, array or number, got {type(value).__name__}; convert it with "
+            "torch.as_tensor"
+        ) from None
+
+
 def _convert(name: str, value: Any) -> torch.Tensor:
     if hasattr(value, "to_numpy"):  # pandas and its relatives
         value = value.to_numpy()

@@ -12,7 +12,7 @@ import torch
 
 from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherError, BrancherWarning, GuideError, InferenceError, SiteError, nearest
-from brancher.handlers import Message, Trace
+from brancher.handlers import Frame, Message, Trace
 from brancher.handlers.density import score
 
 Fn = Callable[..., Any]
@@ -99,12 +99,37 @@ def check_pair(model_trace: Trace, guide_trace: Trace) -> None:
                 f"guide: expected {expected} event dimensions at site '{name}' as in the model, got {got}; "
                 f"use to_event({expected}) or the right family in the guide"
             )
+        _check_shapes(model_sites[name], site)
     for site in guide_trace.sites("factor"):
         if site.infer.get("has_rsample") is None:
             raise GuideError(
                 f"guide: expected factor '{site.name}' to state has_rsample, got None; write "
                 f"factor('{site.name}', value, has_rsample=True) if it depends on draws pathwise, else False"
             )
+
+
+def _check_shapes(model_site: Message, guide_site: Message) -> None:
+    pair = (model_site, guide_site)
+    for part, shapes in {
+        "batch": [_without_ones(_own_shape(site)) for site in pair],
+        "event": [tuple(site.fn.event_shape) for site in pair],
+    }.items():
+        expected, got = shapes
+        if got != expected:
+            raise GuideError(
+                f"guide: expected {part} shape {expected} at site '{model_site.name}' as in the model, got "
+                f"{got}; give the site the same plates and sizes in both"
+            )
+
+
+def _own_shape(site: Message) -> tuple[int, ...]:
+    frames = {frame.dim: frame for frame in site.frames if frame.dim is not None}
+    return tuple(_shown(tuple(site.fn.batch_shape), frames))
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    first = next((i for i, size in enumerate(shape) if size != 1), len(shape))
+    return shape[first:]
 
 
 def _mismatch(model: Trace, wanted: list[str], got: list[str], missing: list[str], extra: list[str]) -> str:
@@ -129,7 +154,7 @@ def _mismatch(model: Trace, wanted: list[str], got: list[str], missing: list[str
 
 
 def check_model_trace(record: Trace, role: str) -> None:
-    """Check the sites of one trace: masks, batch dimensions, finite densities.
+    """Check the sites of one trace: the batch dimensions of their densities, and what the scoring checks.
 
     Args:
         record: a trace whose log-probabilities can be computed.
@@ -139,23 +164,7 @@ def check_model_trace(record: Trace, role: str) -> None:
         SiteError: naming the site, the shapes and the fix.
     """
     for site in record.scored():
-        _check_mask(site)
         _check_batch(site, role)
-
-
-def _check_mask(site: Message) -> None:
-    if not isinstance(site.mask, torch.Tensor):
-        return
-    batch = tuple(site.fn.batch_shape)
-    try:
-        joint = tuple(torch.broadcast_shapes(tuple(site.mask.shape), batch))
-    except RuntimeError:
-        joint = None
-    if joint != batch:
-        raise SiteError(
-            f"site '{site.name}': expected a mask that broadcasts to batch shape {batch}, got shape "
-            f"{tuple(site.mask.shape)}; give the mask one entry for each row of the site"
-        )
 
 
 def _check_batch(site: Message, role: str) -> None:
@@ -163,21 +172,39 @@ def _check_batch(site: Message, role: str) -> None:
     declared = {frame.dim: frame for frame in site.frames if frame.dim is not None}
     for dim in range(-len(actual), 0):
         if actual[dim] != 1 and dim not in declared:
-            expected = [declared[d].size if d in declared else 1 for d in range(-len(actual), 0)]
-            while expected and expected[0] == 1 and len(expected) > len(declared):
-                expected.pop(0)
+            expected, plates = _expected(actual, declared), [f.name for f in site.frames if not is_own(f)]
             raise SiteError(
-                f"{role} site '{site.name}': expected a log_prob of shape {expected} (its plates: "
-                f"{[f.name for f in site.frames]}), got {list(actual)} with size {actual[dim]} at dim {dim} "
-                f"outside any plate; add .to_event({-dim}) if the entries belong together, or open "
+                f"{role} site '{site.name}': expected a log_prob of shape {expected} (its "
+                f"plates: {plates}), got {_shown(actual, declared)} with size {actual[dim]} at dim {dim} outside "
+                f"any plate; add .to_event({-dim}) if the entries belong together, or open "
                 f"plate('...', {actual[dim]}, dim={dim}) if they are independent"
             )
         if dim in declared and actual[dim] not in (1, declared[dim].size):
             raise SiteError(
                 f"{role} site '{site.name}': expected size {declared[dim].size} at dim {dim} for plate "
-                f"'{declared[dim].name}', got a log_prob of shape {list(actual)}; reshape the value or the "
-                "distribution"
+                f"'{declared[dim].name}', got a log_prob of shape {_shown(actual, declared)}; reshape the "
+                "value or the distribution"
             )
+
+
+def is_own(frame: Frame) -> bool:
+    """Whether a frame is the library's own, such as that of particles, and none of the user's plates."""
+    return frame.name.startswith("_")
+
+
+def _shown(actual: tuple[int, ...], declared: Mapping[int, Frame]) -> list[int]:
+    """A shape without the dimensions that the library added."""
+    dims = range(-len(actual), 0)
+    return [actual[d] for d in dims if d not in declared or not is_own(declared[d])]
+
+
+def _expected(actual: tuple[int, ...], declared: Mapping[int, Frame]) -> list[int]:
+    sizes = tuple(declared[d].size if d in declared else 1 for d in range(-len(actual), 0))
+    expected = _shown(sizes, declared)
+    mine = sum(not is_own(frame) for frame in declared.values())
+    while expected and expected[0] == 1 and len(expected) > mine:
+        expected.pop(0)
+    return expected
 
 
 def first_bad_site(sites: list[Message]) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from brancher.distributions import Empirical
+from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError
 from brancher.frames import pick
 from brancher.handlers import Message, Trace, block
 from brancher.handlers.density import score
 from brancher.infer.agreement import choose
-from brancher.infer.checks import check_pair, warn_forgotten_data
+from brancher.infer.checks import check_model_trace, check_pair, warn_forgotten_data
 from brancher.infer.diagnostics import psis
 from brancher.infer.draws import check_count
 from brancher.infer.pairing import paired_traces
@@ -93,6 +94,9 @@ class Importance:
 
         layout = lay_out(run, {})
         check_pair(*layout.traces)
+        if is_validating():
+            for one, role in zip(layout.traces, ("model", "guide"), strict=True):
+                check_model_trace(one, role)
         if self._is_prior:
             warn_forgotten_data(layout.traces[0], "Importance")
         record = layout.traces[0]

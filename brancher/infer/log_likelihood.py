@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from brancher.errors import InferenceError
+from brancher.errors import InferenceError, InferenceTypeError
 from brancher.handlers import Message, Trace, trace
 from brancher.handlers.density import score
 from brancher.infer.agreement import choose
@@ -44,6 +44,7 @@ def log_likelihood(
         Nats by observed site, shape ``(draws, *batch)``.
 
     Raises:
+        InferenceTypeError: the model is no function, or the samples are no mapping.
         InferenceError: a latent site has no samples, or nothing is observed.
 
     Example:
@@ -55,6 +56,11 @@ def log_likelihood(
         >>> log_likelihood(model, {"mu": torch.zeros(4)}, torch.zeros(3))["y"].shape
         torch.Size([4, 3])
     """
+    if not callable(model):
+        raise InferenceTypeError(
+            f"log_likelihood: expected model as a function, got {type(model).__name__}; write "
+            "log_likelihood(model, posterior_samples, *args)"
+        )
     check_count("log_likelihood", "batch_size", batch_size)
     given, lead = flat_draws("log_likelihood", posterior_samples, batch_ndims)
     if lead is None:

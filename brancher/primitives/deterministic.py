@@ -9,6 +9,7 @@ import torch
 from brancher.distributions import Unit
 from brancher.handlers import stack
 from brancher.handlers.message import Message
+from brancher.handlers.values import as_plain_tensor
 from brancher.primitives.sample import refuse_name
 
 
@@ -30,7 +31,7 @@ def deterministic(name: str, value: Any, event_dim: int | None = None) -> torch.
     if type(name) is not str or not name:
         refuse_name("deterministic", name)
     if not isinstance(value, torch.Tensor):
-        value = torch.as_tensor(value)
+        value = as_plain_tensor(f"deterministic '{name}'", value)
     message = Message("deterministic", name, None, value=value, done=True)
     message.kwargs["event_dim"] = event_dim
     return stack.apply(message).value  # type: ignore[no-any-return]
@@ -53,7 +54,7 @@ def factor(name: str, log_factor: Any, *, has_rsample: bool | None = None) -> No
     if type(name) is not str or not name:
         refuse_name("factor", name)
     if not isinstance(log_factor, torch.Tensor):
-        log_factor = torch.as_tensor(log_factor, dtype=torch.get_default_dtype())
+        log_factor = as_plain_tensor(f"factor '{name}'", log_factor).to(torch.get_default_dtype())
     fn = Unit(log_factor, has_rsample=has_rsample)
     value = log_factor.new_empty((*log_factor.shape, 0))
     message = Message("factor", name, fn, value=value, is_observed=True, done=True)

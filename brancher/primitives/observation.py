@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from brancher.distributions import MaskedDistribution
-from brancher.errors import BrancherWarning, SiteError
+from brancher.distributions.validation import is_validating
+from brancher.errors import BrancherWarning, SiteError, SiteTypeError
 from brancher.handlers import stack
 from brancher.handlers.message import Message
+from brancher.handlers.plate import open_frames
 from brancher.handlers.values import as_value
 
 
@@ -95,8 +98,14 @@ def split_observation(
 
     Returns:
         The completed value, recorded as the deterministic site ``name``.
+
+    Raises:
+        SiteTypeError: the mask is not boolean.
+        SiteError: the mask does not have one entry a row.
     """
-    mask = torch.as_tensor(obs_mask, dtype=torch.bool)
+    mask = _as_mask(name, obs_mask)
+    if is_validating():
+        _check_mask(name, tuple(mask.shape), tuple(fn.batch_shape))
     unobserved = sample(f"{name}_unobserved", fn.mask(~mask), infer=infer)
     if obs is None:
         value = unobserved
@@ -108,3 +117,29 @@ def split_observation(
     message = Message("deterministic", name, None, value=value, done=True)
     message.kwargs["event_dim"] = len(fn.event_shape)
     return stack.apply(message).value  # type: ignore[no-any-return]
+
+
+def _as_mask(name: str, obs_mask: Any) -> torch.Tensor:
+    is_boolean = isinstance(obs_mask, (bool, np.bool_)) or getattr(obs_mask, "dtype", None) in (
+        torch.bool,
+        bool,
+    )
+    if not is_boolean:
+        kind = getattr(obs_mask, "dtype", type(obs_mask).__name__)
+        raise SiteTypeError(
+            f"site '{name}': expected obs_mask as a bool or a boolean tensor, got {kind}; write obs_mask > 0"
+        )
+    return torch.as_tensor(np.asarray(obs_mask) if not isinstance(obs_mask, torch.Tensor) else obs_mask)
+
+
+def _check_mask(name: str, got: tuple[int, ...], batch: tuple[int, ...]) -> None:
+    plates = {frame.dim: frame.size for frame in open_frames() if frame.dim is not None}
+    rank = max([len(batch), *(-dim for dim in plates)])
+    own = (1,) * (rank - len(batch)) + batch
+    expected = tuple(plates.get(dim, own[dim]) for dim in range(-rank, 0))
+    fits = len(got) <= rank and all(got[d] in (1, expected[d]) for d in range(-len(got), 0))
+    if not fits:
+        raise SiteError(
+            f"site '{name}': expected obs_mask of shape {expected}, one entry a row, got {got}; it is true "
+            "where obs is observed"
+        )

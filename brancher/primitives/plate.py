@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -68,10 +69,13 @@ class plate:  # noqa: N801
         given = None
         if subsample is not None:
             given = _as_rows(self.name, subsample, self.device)
-        elif not isinstance(subsample_size, int) or not 0 < subsample_size <= self.size:
-            raise PlateError(
-                f"plate '{self.name}': expected 0 < subsample_size <= {self.size}, got {subsample_size}"
-            )
+        else:
+            count = _as_count(subsample_size)
+            if count is None or not 0 < count <= self.size:
+                raise PlateError(
+                    f"plate '{self.name}': expected 0 < subsample_size <= {self.size}, got {subsample_size!r}"
+                )
+            subsample_size = count
         message = Message(
             "plate", self.name, self._draw, value=given, kwargs={"subsample_size": subsample_size}
         )
@@ -142,6 +146,11 @@ def plate_stack(prefix: str, sizes: Sequence[int], rightmost_dim: int = -1) -> I
         torch.Size([2, 3])
     """
     _check_dim(prefix, rightmost_dim)
+    if not isinstance(sizes, Sequence):
+        raise PlateError(
+            f"plate_stack '{prefix}': expected sizes as a list of ints, got {type(sizes).__name__}; write "
+            f"plate_stack('{prefix}', [2, 3])"
+        )
     with ExitStack() as opened:
         plates = [
             plate(f"{prefix}_{i}", size, dim=rightmost_dim - (len(sizes) - 1 - i))
@@ -151,17 +160,31 @@ def plate_stack(prefix: str, sizes: Sequence[int], rightmost_dim: int = -1) -> I
 
 
 def _row_count(name: str, size: Any, coords: Any) -> int:
+    if coords is not None and (isinstance(coords, str) or not hasattr(coords, "__len__")):
+        raise PlateError(
+            f"plate '{name}': expected coords as a list, array or index of labels, got "
+            f"{type(coords).__name__}"
+        )
     if size is None and coords is not None:
         return len(coords)
-    if isinstance(size, torch.Tensor) and size.dim() == 0:
-        size = int(size)
-    if isinstance(size, bool) or not hasattr(size, "__index__") or int(size) < 0:
+    count = _as_count(size)
+    if count is None or count < 0:
         raise PlateError(
             f"plate '{name}': expected a size as an int >= 0, got {size!r}; write plate('{name}', 10)"
         )
-    if coords is not None and len(coords) != int(size):
-        raise PlateError(f"plate '{name}': expected {int(size)} coords, one a row, got {len(coords)}")
-    return int(size)
+    if coords is not None and len(coords) != count:
+        raise PlateError(f"plate '{name}': expected {count} coords, one a row, got {len(coords)}")
+    return count
+
+
+def _as_count(value: Any) -> int | None:
+    """An int, also of numpy or torch; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _check_dim(name: str, dim: Any) -> None:
@@ -170,7 +193,12 @@ def _check_dim(name: str, dim: Any) -> None:
 
 
 def _as_rows(name: str, subsample: Any, device: Any) -> torch.Tensor:
-    rows = torch.as_tensor(subsample, device=device)
+    try:
+        rows = torch.as_tensor(subsample, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        raise PlateError(
+            f"plate '{name}': expected subsample as a vector of row indices, got {type(subsample).__name__}"
+        ) from None
     if rows.dim() != 1 or rows.is_floating_point() or rows.dtype == torch.bool:
         raise PlateError(
             f"plate '{name}': expected subsample as a vector of row indices, got {rows.dtype} of shape "

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from brancher.errors import SiteTypeError
 from brancher.handlers import stack
 from brancher.handlers.message import Message
+from brancher.handlers.values import as_plain_tensor
 
 
 def subsample(data: Any, event_dim: int) -> torch.Tensor:
@@ -22,6 +24,7 @@ def subsample(data: Any, event_dim: int) -> torch.Tensor:
         dimension already has the subsample's size.
 
     Raises:
+        SiteTypeError: ``event_dim`` is no int >= 0, or the data no tensor or array.
         PlateError: a dimension fits neither the plate's full size nor its subsample.
 
     Example:
@@ -30,6 +33,8 @@ def subsample(data: Any, event_dim: int) -> torch.Tensor:
         ...     subsample(data, event_dim=0)
         tensor([4., 1.])
     """
-    value = data if isinstance(data, torch.Tensor) else torch.as_tensor(data)
+    if isinstance(event_dim, bool) or not isinstance(event_dim, int) or event_dim < 0:
+        raise SiteTypeError(f"subsample: expected event_dim as an int >= 0, got {event_dim!r}")
+    value = data if isinstance(data, torch.Tensor) else as_plain_tensor("subsample", data)
     message = Message("subsample", "data", None, value=value, kwargs={"event_dim": event_dim}, done=True)
     return stack.apply(message).value  # type: ignore[no-any-return]

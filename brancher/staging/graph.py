@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from brancher.staging import backend
 from brancher.staging.reasons import StagingError, explain
+from brancher.staging.simplify import simplify
 from brancher.staging.structure import Structure, compile_build, constants_of, flatten
 
 Tensor = torch.Tensor
@@ -169,6 +170,7 @@ def purify(traced: Traced, tensors: Sequence[Tensor]) -> Pure:
     """Remove mutations and aliases: new values of mutated inputs become outputs, shared memory is cloned."""
     graph, fakes = backend.functional(traced.graph, tensors)
     _lift_literals(graph)
+    simplify(graph)
     nodes = graph.graph
     inputs = [node for node in nodes.nodes if node.op == "placeholder"]
     output = next(node for node in nodes.nodes if node.op == "output")

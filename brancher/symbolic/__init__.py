@@ -5,7 +5,7 @@ from typing import Any
 from brancher.symbolic import functions as BF
 from brancher.symbolic import inference
 from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices, RootVariable
-from brancher.symbolic.expressions import Expression
+from brancher.symbolic.expressions import Expression, as_parent
 from brancher.symbolic.functions import BrancherFunction
 from brancher.symbolic.models import ProbabilisticModel
 from brancher.symbolic.variables import VARIABLES, RandomVariable, Variable
@@ -23,6 +23,7 @@ __all__ = [
     "RandomVariable",
     "RootVariable",
     "Variable",
+    "as_parent",
     "inference",
     *VARIABLES,
 ]

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from brancher.distributions import constraints
 from brancher.errors import SiteError, SiteTypeError
 from brancher.symbolic.batches import Value
 from brancher.symbolic.expressions import Constant, Expression, as_expression, as_tensor
 from brancher.symbolic.parameters import learnable as as_learnable
-from brancher.distributions import constraints
 from brancher.symbolic.variables import Variable, check_name
 
 
@@ -29,7 +29,9 @@ class DeterministicVariable(Variable):
         SiteTypeError: the value is nothing numeric, or an expression is to be learned.
     """
 
-    def __init__(self, value: Any, name: Any = None, learnable: bool = False, is_observed: bool = False) -> None:
+    def __init__(
+        self, value: Any, name: Any = None, learnable: bool = False, is_observed: bool = False
+    ) -> None:
         check_name(type(self).__name__, name)
         if learnable and isinstance(value, Expression):
             raise SiteTypeError(
@@ -86,7 +88,9 @@ class RandomIndices(Variable):
         SiteError: a size is impossible.
     """
 
-    def __init__(self, dataset_size: int, batch_size: int, name: Any = None, is_observed: bool = True) -> None:
+    def __init__(
+        self, dataset_size: int, batch_size: int, name: Any = None, is_observed: bool = True
+    ) -> None:
         check_name(type(self).__name__, name)
         if not 0 < batch_size <= dataset_size:
             raise SiteError(
@@ -134,7 +138,9 @@ class EmpiricalVariable(Variable):
         source = dataset.value if isinstance(dataset, Constant) else dataset
         tensor = as_tensor(source, f"variable '{name}', dataset")
         if not tensor.dim():
-            raise SiteError(f"variable '{name}': expected a data set with rows, got the single number {tensor.item()}")
+            raise SiteError(
+                f"variable '{name}': expected a data set with rows, got the single number {tensor.item()}"
+            )
         count = tensor.shape[0]
         if isinstance(batch_size, RandomIndices):
             batch_size, indices = None, batch_size

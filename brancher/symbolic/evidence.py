@@ -27,7 +27,9 @@ def estimate(pair: Pair, method: str, number_samples: int, **options: Any) -> fl
     """Estimate the log evidence in nats; see :meth:`ProbabilisticModel.estimate_log_model_evidence`."""
     check_count("estimate_log_model_evidence", "number_samples", number_samples)
     if method not in METHODS:
-        raise InferenceError(f"estimate_log_model_evidence: expected method among {list(METHODS)}, got {method!r}")
+        raise InferenceError(
+            f"estimate_log_model_evidence: expected method among {list(METHODS)}, got {method!r}"
+        )
     _refuse_points(pair)
     if method == "SMC":
         from brancher.symbolic.tempering import tempered_evidence

@@ -221,6 +221,25 @@ class Given(Expression):
         return self.value.rank
 
 
+def as_parent(tensor: torch.Tensor, data_dim: int = 0, label: str = "given") -> Given:
+    """Make a parent of variables out of a value of a function model.
+
+    Args:
+        tensor: shape batch + data; plates, particles and chains are in the batch.
+        data_dim: number of data dimensions, on the right.
+        label: how it is written in formulas.
+
+    Example:
+        >>> from brancher.symbolic import NormalVariable, as_parent
+        >>> def model():
+        ...     z = sample("z", dist.Normal(0.0, 1.0))
+        ...     return NormalVariable(2 * as_parent(z), 1.0, "y").sample()
+        >>> trace(model).get_trace().stochastic_nodes
+        ['z', 'y']
+    """
+    return Given(tensor, data_dim, label)
+
+
 #: Operators by symbol; ``neg`` and ``abs`` are written otherwise.
 OPERATORS: dict[str, Callable[..., Any]] = {
     "+": operator.add,

@@ -14,11 +14,23 @@ from brancher import distributions
 
 #: Families whose constructors take distributions, shapes or functions rather than numbers.
 _STRUCTURAL = frozenset(
-    """
-    Delta Distribution Empirical ExpandedDistribution FoldedDistribution ImproperUniform Independent
-    MaskedDistribution MaskedMixture MixtureSameFamily TorchDistribution TransformedDistribution
-    TruncatedDistribution Unit ZeroInflatedDistribution
-    """.split()
+    [
+        "Delta",
+        "Distribution",
+        "Empirical",
+        "ExpandedDistribution",
+        "FoldedDistribution",
+        "ImproperUniform",
+        "Independent",
+        "MaskedDistribution",
+        "MaskedMixture",
+        "MixtureSameFamily",
+        "TorchDistribution",
+        "TransformedDistribution",
+        "TruncatedDistribution",
+        "Unit",
+        "ZeroInflatedDistribution",
+    ]
 )
 #: How the arguments of a variable are called where the distribution calls them otherwise.
 _OWN_NAMES = {"Beta": {"concentration1": "alpha", "concentration0": "beta"}}

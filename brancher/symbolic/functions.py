@@ -155,7 +155,9 @@ def _operands(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     operands = []
     for arg in args:
         plain = isinstance(arg, (bool, int, float)) and not (is_first or name in NEEDS_TENSORS)
-        operands.append(arg if plain or isinstance(arg, str) or arg is None else as_expression(arg, f"BF.{name}"))
+        operands.append(
+            arg if plain or isinstance(arg, str) or arg is None else as_expression(arg, f"BF.{name}")
+        )
         is_first = False
     return tuple(operands)
 
@@ -194,7 +196,7 @@ def _reduced(name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: d
 # Functions that need more than torch's own
 
 
-def BrancherFunction(f: Any) -> Callable[..., Expression]:  # noqa: N802
+def BrancherFunction(f: Any) -> Callable[..., Expression]:
     """Make a function of expressions of any callable or network.
 
     It is called with tensors whose dimension 0 is the batch. A network's parameters are learned
@@ -213,7 +215,9 @@ def BrancherFunction(f: Any) -> Callable[..., Expression]:  # noqa: N802
         Linear(x)
     """
     if not callable(f):
-        raise SiteTypeError(f"BrancherFunction: expected a callable or torch.nn.Module, got {type(f).__name__}")
+        raise SiteTypeError(
+            f"BrancherFunction: expected a callable or torch.nn.Module, got {type(f).__name__}"
+        )
     label = getattr(f, "__name__", type(f).__name__)
     return lambda *args, **kwargs: Call(label, f, args, kwargs)
 
@@ -242,7 +246,9 @@ def concatenated(items: Sequence[Any], dim: int = 1) -> Expression:
 
 def _data_dim(dim: int, rank: int) -> int:
     if dim == 0:
-        raise SiteTypeError("BF: expected a dimension of the data, dim >= 1 or < 0, got dim=0, which is the batch")
+        raise SiteTypeError(
+            "BF: expected a dimension of the data, dim >= 1 or < 0, got dim=0, which is the batch"
+        )
     return dim if dim < 0 else dim - 1 - rank
 
 
@@ -265,7 +271,10 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Expression:
         elif rank == 1:
             result = (weight.tensor @ tensor.unsqueeze(-1)).squeeze(-1)
         else:
-            result = tensor @ weight.tensor.reshape(weight.tensor.shape[:lead] + (1,) * (rank - 2) + weight.shape).mT
+            result = (
+                tensor
+                @ weight.tensor.reshape(weight.tensor.shape[:lead] + (1,) * (rank - 2) + weight.shape).mT
+            )
         out = Value(result, rank)
         return elementwise(torch.add, [out, *bias]) if bias else out
 
@@ -276,12 +285,16 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Expression:
 def _convolution(dims: int, name: str) -> Callable[..., Expression]:
     plain = getattr(functional, name)
 
-    def each(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, options: dict[str, Any]) -> torch.Tensor:
+    def each(
+        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, options: dict[str, Any]
+    ) -> torch.Tensor:
         # Samples become groups of channels of one image: every sample meets its own weights.
         count, groups = x.shape[0], options.pop("groups", 1)
         image = x.reshape(1, -1, *x.shape[2:])
         kernel = weight.reshape(-1, *weight.shape[2:])
-        result = plain(image, kernel, None if bias is None else bias.reshape(-1), groups=count * groups, **options)
+        result = plain(
+            image, kernel, None if bias is None else bias.reshape(-1), groups=count * groups, **options
+        )
         return result.reshape(count, -1, *result.shape[2:])  # type: ignore[no-any-return]
 
     names = ("bias", "stride", "padding", "dilation", "groups")
@@ -292,9 +305,7 @@ def _convolution(dims: int, name: str) -> Callable[..., Expression]:
         if not isinstance(weight, Expression) and not isinstance(bias, Expression):
             return Call(name, plain, (x, weight, bias), options)
         parts = [as_expression(part, f"BF.{name}") for part in (x, weight, bias) if part is not None]
-        return Call(
-            name, lambda x, w, *b: each(x, w, b[0] if b else None, dict(options)), tuple(parts), {}
-        )
+        return Call(name, lambda x, w, *b: each(x, w, b[0] if b else None, dict(options)), tuple(parts), {})
 
     convolve.__name__ = name
     convolve.__doc__ = f"Convolution over {dims} dimensions, with weights that may be random."
@@ -303,7 +314,9 @@ def _convolution(dims: int, name: str) -> Callable[..., Expression]:
 
 def delta(x: Any, y: Any) -> Expression:
     """1 where two values are equal, else 0."""
-    return Call("delta", lambda a, b: (a == b).to(torch.get_default_dtype()), _operands("eq", (x, y)), {}, True)
+    return Call(
+        "delta", lambda a, b: (a == b).to(torch.get_default_dtype()), _operands("eq", (x, y)), {}, True
+    )
 
 
 def dot(x: Any, y: Any) -> Expression:
@@ -368,7 +381,9 @@ class _Namespace:
     def __getattr__(self, name: str) -> Callable[..., Expression]:
         fn = getattr(self._module, name, None)
         if name.startswith("_") or not callable(fn):
-            raise AttributeError(f"BF.{self._name}: torch has no function '{name}'{nearest(name, dir(self._module))}")
+            raise AttributeError(
+                f"BF.{self._name}: torch has no function '{name}'{nearest(name, dir(self._module))}"
+            )
         return lifted(name, fn)
 
 

@@ -1,4 +1,4 @@
-"""Gradient estimators other than the one that fits a family best, as handlers around a posterior."""
+"""Gradient estimators other than the one that fits a family best."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 import torch
 
 from brancher.distributions import Delta, Distribution
-from brancher.handlers import Message, Messenger
+from brancher.handlers import Message, Messenger, Trace, replay, substitute, trace
+from brancher.handlers.density import score
+from brancher.infer.particles import particle_plate
 
 ESTIMATORS = ("pathwise", "score", "taylor")
+Fn = Callable[..., Any]
 
 
-def estimated(guide: Callable[..., Any], estimator: str | None) -> Callable[..., Any]:
+def estimated(guide: Fn, estimator: str | None) -> Fn:
     """A posterior whose draws carry gradients in the chosen way."""
-    if estimator is None or estimator == "pathwise":
-        return guide
-    return (_Scored if estimator == "score" else _Linear)(guide)
+    return _Scored(guide) if estimator == "score" else guide
 
 
 class _Cut(Distribution):
@@ -33,6 +34,11 @@ class _Cut(Distribution):
     @property
     def support(self) -> Any:  # type: ignore[override]
         return self.law.support
+
+    @property
+    def mean(self) -> torch.Tensor:
+        found: torch.Tensor = self.law.mean
+        return found
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> _Cut:
         return _Cut(self.law.expand(batch_shape))
@@ -55,19 +61,68 @@ class _Scored(Messenger):
             message.fn = _Cut(message.fn)
 
 
-class _Linear(Messenger):
-    """Every variable at its mean: the log-joint replaced by its first-order expansion there.
-
-    Under the posterior the linear term has mean zero. The posterior's own density keeps a draw's
-    value, so that its entropy stays.
-    """
+class _AtMeans(Messenger):
+    """Every random variable at the mean of its law."""
 
     def process_message(self, message: Message) -> None:
-        if message.type == "sample" and not message.is_observed and message.fn.has_rsample:
-            law = message.fn
-            if isinstance(law, Delta):
-                return
-            mean = law.mean
-            rank = len(law.event_shape)
-            # The density at a draw, reported for the mean: E log q is the negative entropy.
-            message.fn = Delta(mean, law.log_prob(law.rsample()), event_dim=rank)
+        if message.type == "sample" and not message.is_observed and message.value is None:
+            message.value = message.fn.mean
+
+
+class TaylorLoss:
+    """Negative ELBO whose score-function gradient has a first-order expansion as control variate.
+
+    With ``f = log p - log q`` and its expansion ``h`` around the means of the posterior, the gradient of
+    ``E f`` is that of ``E h``, known, plus the score function's for ``f - h``, which is small
+    (Gu et al. 2016, "MuProp", arXiv:1511.05176, eq. 3). Exact where means are linear in their parents.
+
+    Args:
+        count: draws a step, > 0.
+        nesting: batch dimensions that plates use.
+    """
+
+    def __init__(self, count: int, nesting: int) -> None:
+        self.count, self.nesting = count, nesting
+
+    def __call__(self, model: Fn, guide: Fn) -> torch.Tensor:
+        """The loss in nats, shape ``()``."""
+        with particle_plate(self.count, self.nesting):
+            guide_trace = trace(_Scored(guide)).get_trace()
+            model_trace = trace(replay(model, trace=guide_trace)).get_trace()
+        log_p, log_q = self._each(model_trace), self._each(guide_trace)
+        means = {site.name: site.value for site in trace(_AtMeans(guide)).get_trace().sites("sample")}
+        center, slopes = self._expansion(model, guide, means)
+        steps = [
+            ((guide_trace.nodes[name].value - means[name]) * slope).detach().reshape(self.count, -1).sum(1)
+            for name, slope in slopes.items()
+        ]
+        signal = (log_p - log_q).detach() - center - torch.stack(steps).sum(0)
+        known = torch.stack([(means[name] * slope).sum() for name, slope in slopes.items()]).sum()
+        surrogate = -((signal * log_q).mean() + known + log_p.mean())
+        return surrogate + ((log_q - log_p).mean() - surrogate).detach()
+
+    def _each(self, record: Trace) -> torch.Tensor:
+        """Log-density of every draw, shape (count,)."""
+        shape = (self.count,) + (1,) * self.nesting
+        terms = [
+            score(s).expand(torch.broadcast_shapes(score(s).shape, shape)).reshape(self.count, -1).sum(1)
+            for s in record.scored()
+        ]
+        return torch.stack(terms).sum(0)
+
+    def _expansion(
+        self, model: Fn, guide: Fn, means: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Value and slopes of ``log p - log q`` at the means."""
+        points = {name: value.detach().requires_grad_() for name, value in means.items()}
+
+        def answer(message: Message) -> torch.Tensor | None:
+            return points.get(message.name) if message.type == "sample" and not message.is_observed else None
+
+        with substitute(substitute_fn=answer):
+            difference = trace(model).get_trace().log_prob_sum() - trace(guide).get_trace().log_prob_sum()
+        slopes = torch.autograd.grad(difference, list(points.values()), allow_unused=True)
+        found = {
+            n: torch.zeros_like(points[n]) if s is None else s for n, s in zip(points, slopes, strict=True)
+        }
+        return difference.detach(), found

@@ -59,7 +59,9 @@ def _sorted(nodes: list[Expression], parents_of: ParentsOf) -> list[Expression]:
                 heapq.heappush(ready, (child.serial, child))
     if len(order) < len(nodes):
         names = [node.name for node in nodes if isinstance(node, Variable) and missing[id(node)]]
-        raise SiteError(f"model: expected variables that do not depend on themselves, got {names} in a circle")
+        raise SiteError(
+            f"model: expected variables that do not depend on themselves, got {names} in a circle"
+        )
     return order
 
 

@@ -133,7 +133,14 @@ def perform_inference(
 
     make(False)  # bad options are told before anything runs
     settings = Settings(
-        number_iterations, number_samples, make, pretraining_iterations, progress, compile, callback, optimizer_options
+        number_iterations,
+        number_samples,
+        make,
+        pretraining_iterations,
+        progress,
+        compile,
+        callback,
+        optimizer_options,
     )
     with inference_model._seeded(seed):
         losses = method.run(inference_model, settings)
@@ -155,7 +162,11 @@ def _as_method(method: Any) -> InferenceMethod:
 
 
 def _optimizer(
-    optimizer: Any, options: dict[str, Any], posterior: dict[str, Any] | None, model: dict[str, Any] | None, resting: bool
+    optimizer: Any,
+    options: dict[str, Any],
+    posterior: dict[str, Any] | None,
+    model: dict[str, Any] | None,
+    resting: bool,
 ) -> Optimizer:
     if isinstance(optimizer, str) or isinstance(optimizer, (type, OptimizerClass)):
         kind = torch_class(optimizer)
@@ -175,7 +186,9 @@ def _optimizer(
             "with an optimizer by name or class, got an instance; give them to the instance"
         )
     if resting:
-        raise InferenceError("perform_inference: expected an optimizer by name or class with pretraining_iterations")
+        raise InferenceError(
+            "perform_inference: expected an optimizer by name or class with pretraining_iterations"
+        )
     return as_optimizer(optimizer)
 
 

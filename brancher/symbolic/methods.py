@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from brancher.errors import InferenceError
-from brancher.infer import SVI, ELBO, Trace_ELBO
+from brancher.infer import ELBO, SVI, Trace_ELBO
 from brancher.infer.autoguide import AutoDelta, AutoNormal
 from brancher.symbolic.data import DeterministicVariable
-from brancher.symbolic.gradients import ESTIMATORS, estimated
+from brancher.symbolic.gradients import ESTIMATORS, TaylorLoss, estimated
 from brancher.symbolic.pairs import Pair
 from brancher.symbolic.variables import RandomVariable
 
@@ -61,8 +61,9 @@ class ReverseKL(InferenceMethod):
     laws with learnable corrections.
 
     Args:
-        gradient_estimator: ``"pathwise"``, ``"score"`` (with a control variate) or ``"taylor"`` (of first
-            order, biased) for all variables; None takes what fits each family.
+        gradient_estimator: ``"pathwise"``, ``"score"`` (score function, with a decaying average as control
+            variate) or ``"taylor"`` (score function, with a first-order expansion as control variate) for all
+            variables; None takes what fits each family.
         automatic: ``"mean-field"`` or ``"structured"``, the posterior that is built.
 
     Raises:
@@ -75,7 +76,9 @@ class ReverseKL(InferenceMethod):
                 f"ReverseKL: expected gradient_estimator among {list(ESTIMATORS)} or None, got {gradient_estimator!r}"
             )
         if automatic not in ("mean-field", "structured"):
-            raise InferenceError(f"ReverseKL: expected automatic='mean-field' or 'structured', got {automatic!r}")
+            raise InferenceError(
+                f"ReverseKL: expected automatic='mean-field' or 'structured', got {automatic!r}"
+            )
         self.gradient_estimator, self.automatic = gradient_estimator, automatic
 
     def run(self, model: ProbabilisticModel, settings: Settings) -> pd.Series | None:
@@ -83,12 +86,15 @@ class ReverseKL(InferenceMethod):
             self.build_posterior(model)
         pair = model._pair()
         guide = estimated(pair.guide, self.gradient_estimator)
-        return optimised(pair, guide, settings)
+        loss = TaylorLoss(settings.samples, pair.nesting) if self.gradient_estimator == "taylor" else None
+        return optimised(pair, guide, settings, loss)
 
     def build_posterior(self, model: ProbabilisticModel) -> None:
         """Give the model a posterior."""
         program = Pair(model, _nothing).model
-        latents = [v for v in program.variables if isinstance(v, RandomVariable) and program.data_of(v) is None]
+        latents = [
+            v for v in program.variables if isinstance(v, RandomVariable) and program.data_of(v) is None
+        ]
         if not latents:
             model._posterior = _nothing
         elif self.automatic == "structured":
@@ -117,7 +123,9 @@ class MAP(InferenceMethod):
                 )
         else:
             program = Pair(model, _nothing).model
-            latent = any(isinstance(v, RandomVariable) and program.data_of(v) is None for v in program.variables)
+            latent = any(
+                isinstance(v, RandomVariable) and program.data_of(v) is None for v in program.variables
+            )
             model._posterior = AutoDelta(program) if latent else _nothing
         pair = model._pair()
         return optimised(pair, pair.guide, settings)
@@ -134,12 +142,12 @@ def _nothing() -> None:
     """The guide of a model without latent variables."""
 
 
-def optimised(pair: Pair, guide: Callable[..., Any], settings: Settings) -> pd.Series:
+def optimised(pair: Pair, guide: Callable[..., Any], settings: Settings, loss: Any = None) -> pd.Series:
     """Fit a pair by gradient steps; losses in nats by iteration."""
     losses = []
     if settings.pretraining:
-        losses.append(_steps(pair, guide, settings, settings.pretraining, resting=True))
-    losses.append(_steps(pair, guide, settings, settings.iterations, resting=False))
+        losses.append(_steps(pair, guide, settings, settings.pretraining, True, loss))
+    losses.append(_steps(pair, guide, settings, settings.iterations, False, loss))
     import pandas as pd
 
     joined = pd.concat(losses, ignore_index=True) if len(losses) > 1 else losses[0].reset_index(drop=True)
@@ -147,12 +155,14 @@ def optimised(pair: Pair, guide: Callable[..., Any], settings: Settings) -> pd.S
     return joined
 
 
-def _steps(pair: Pair, guide: Callable[..., Any], settings: Settings, count: int, resting: bool) -> pd.Series:
+def _steps(
+    pair: Pair, guide: Callable[..., Any], settings: Settings, count: int, resting: bool, loss: Any
+) -> pd.Series:
     svi = SVI(
         pair.model,
         guide,
         settings.optimizer(resting),
-        elbo(pair, settings.samples),
+        elbo(pair, settings.samples) if loss is None else loss,
         store=pair.store,
         compile=settings.compile,
     )
@@ -162,5 +172,7 @@ def _steps(pair: Pair, guide: Callable[..., Any], settings: Settings, count: int
 def elbo(pair: Pair, samples: int) -> ELBO:
     """The evidence lower bound with all draws in one batch."""
     return Trace_ELBO(
-        num_particles=samples, max_plate_nesting=pair.nesting, vectorize_particles=True if samples > 1 else None
+        num_particles=samples,
+        max_plate_nesting=pair.nesting,
+        vectorize_particles=True if samples > 1 else None,
     )

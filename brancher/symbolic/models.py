@@ -53,7 +53,9 @@ class ProbabilisticModel:
         (3, 2)
     """
 
-    def __init__(self, variables: Iterable[Variable | ProbabilisticModel] | Variable | ProbabilisticModel) -> None:
+    def __init__(
+        self, variables: Iterable[Variable | ProbabilisticModel] | Variable | ProbabilisticModel
+    ) -> None:
         self._listed: list[Variable] = _flat(variables)
         self.posterior_model: ProbabilisticModel | None = None
         self.diagnostics: dict[str, Any] = {}
@@ -159,7 +161,9 @@ class ProbabilisticModel:
 
     # Prior
 
-    def get_sample(self, number_samples: int = 1, input_values: Values | None = None, seed: int | None = None) -> pd.DataFrame:
+    def get_sample(
+        self, number_samples: int = 1, input_values: Values | None = None, seed: int | None = None
+    ) -> pd.DataFrame:
         """Draw from the model; observed variables are drawn too.
 
         Args:
@@ -173,7 +177,9 @@ class ProbabilisticModel:
         with self._seeded(seed):
             return frame_of(self._drawn(self._prior_program(), number_samples, input_values)[0])
 
-    def _get_sample(self, number_samples: int = 1, input_values: Values | None = None, seed: int | None = None) -> Draws:
+    def _get_sample(
+        self, number_samples: int = 1, input_values: Values | None = None, seed: int | None = None
+    ) -> Draws:
         """Draw tensors of shape (samples, datapoints, *data), scalars with a trailing 1, by variable and name."""
         with self._seeded(seed):
             return self._as_draws(*self._drawn(self._prior_program(), number_samples, input_values))
@@ -363,7 +369,9 @@ class ProbabilisticModel:
             self._made[key] = (now, make())
         return self._made[key][1]
 
-    def _drawn(self, program: Program, count: int, inputs: Values | None) -> tuple[dict[str, torch.Tensor], Program]:
+    def _drawn(
+        self, program: Program, count: int, inputs: Values | None
+    ) -> tuple[dict[str, torch.Tensor], Program]:
         given = as_values(by_name("input_values", inputs or {}, program.variables))
         with using(self._store):
             return draw(program, None, count, given), program
@@ -387,7 +395,9 @@ class ProbabilisticModel:
         with self._seeded(seed):
             values, _ = self._posterior_draws(count, None)
         latents = [name for name in values if name in self._pair().latents]
-        found = {name: statistic(values[name].to(torch.get_default_dtype()), dim=0).numpy() for name in latents}
+        found = {
+            name: statistic(values[name].to(torch.get_default_dtype()), dim=0).numpy() for name in latents
+        }
         return pd.Series({name: float(v) if v.ndim == 0 else v for name, v in found.items()})
 
     def _moments(self, kind: str, count: int, seed: int | None) -> pd.DataFrame:

@@ -48,7 +48,9 @@ class Pair:
         else:
             self._pair_up(model, posterior, names, plates)
         self.latents = {
-            v.name for v in self.model.variables if isinstance(v, RandomVariable) and self.model.data_of(v) is None
+            v.name
+            for v in self.model.variables
+            if isinstance(v, RandomVariable) and self.model.data_of(v) is None
         }
         self.nesting = max(self.model.nesting, getattr(self.guide, "nesting", 0))
 
@@ -73,6 +75,7 @@ class Pair:
             names=names,
             plates=plates,
             points=points,
+            hidden=[value for value in data.values() if isinstance(value, Variable)],
             is_posterior=True,
             rows={k: r for k, r in probe.rows.items() if k in drawn},
         )

@@ -22,6 +22,8 @@ from brancher.symbolic.batches import Value
 from brancher.symbolic.expressions import Expression
 from brancher.symbolic.functions import Call
 
+_Independent: Any = type(constraints.independent(constraints.real, 1))
+
 
 class Parameter(Expression):
     """A learnable value: a leaf of the graph.
@@ -49,7 +51,9 @@ class Parameter(Expression):
             unconstrain(label, value, constraint, transform_for(label, constraint)).detach().clone()
         )
         self._rank = value.dim()
-        self.place = Place(label, self.holder._parameters, "value", constraint, transform_for(label, constraint))  # type: ignore[arg-type]
+        self.place = Place(
+            label, self.holder._parameters, "value", constraint, transform_for(label, constraint)
+        )  # type: ignore[arg-type]
 
     @property
     def label(self) -> str:
@@ -175,6 +179,8 @@ def learnable(owner: str, argument: str, value: Any, constraint: Constraint) -> 
     from brancher.symbolic.expressions import as_tensor
 
     tensor = as_tensor(value, f"variable '{owner}', argument '{argument}'")
+    if tensor.dim() == 0 and isinstance(constraint, _Independent):
+        constraint = constraint.base_constraint  # a number stands for all entries of a vector
     if tensor.dim() < constraint.event_dim:
         raise SiteTypeError(
             f"variable '{owner}': expected argument '{argument}' with at least {constraint.event_dim} dimensions, "
@@ -185,7 +191,9 @@ def learnable(owner: str, argument: str, value: Any, constraint: Constraint) -> 
 
 def _smooth(constraint: Any) -> Constraint:
     """Positive values by softplus: far from zero a step changes them as it would a free value."""
-    if isinstance(constraint, type(constraints.independent(constraints.real, 1))):
-        return constraints.independent(_smooth(constraint.base_constraint), constraint.reinterpreted_batch_ndims)
+    if isinstance(constraint, _Independent):
+        return constraints.independent(
+            _smooth(constraint.base_constraint), constraint.reinterpreted_batch_ndims
+        )
     is_positive = isinstance(constraint, (type(constraints.positive), type(constraints.nonnegative)))
     return constraints.softplus_positive if is_positive and constraint.lower_bound == 0 else constraint

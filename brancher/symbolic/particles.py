@@ -73,7 +73,10 @@ class PointPosterior:
 
 
 def set_points(
-    model: ProbabilisticModel, pair: Pair, values: Mapping[str, torch.Tensor], weights: torch.Tensor | None = None
+    model: ProbabilisticModel,
+    pair: Pair,
+    values: Mapping[str, torch.Tensor],
+    weights: torch.Tensor | None = None,
 ) -> None:
     """Make weighted points the posterior of a model."""
     latents = {name: value.detach() for name, value in values.items() if name in pair.latents}
@@ -201,7 +204,11 @@ class WassersteinVariationalGradientDescent(InferenceMethod):
     ) -> None:
         if number_particles < 2:
             raise InferenceError(f"WVGD: expected number_particles > 1, got {number_particles}")
-        self.number_particles, self.number_samples, self.init_scale = number_particles, number_samples, init_scale
+        self.number_particles, self.number_samples, self.init_scale = (
+            number_particles,
+            number_samples,
+            init_scale,
+        )
 
     def run(self, model: ProbabilisticModel, settings: Settings) -> pd.Series | None:
         import pandas as pd
@@ -231,7 +238,9 @@ class WassersteinVariationalGradientDescent(InferenceMethod):
         model.diagnostics["particle weights"] = pd.Series(weights.numpy(), name="weight")
         return pd.Series(losses, name="loss", index=pd.RangeIndex(len(losses), name="iteration"))
 
-    def _loss(self, density: Potential, places: torch.Tensor, spread: torch.Tensor, draws: int) -> torch.Tensor:
+    def _loss(
+        self, density: Potential, places: torch.Tensor, spread: torch.Tensor, draws: int
+    ) -> torch.Tensor:
         """Negative ELBO of the mixture of all samplers; what leaves its cell is drawn by another's density."""
         log_joint, log_mixture, _ = _mixture_draws(density, places, spread, draws)
         return (log_mixture - log_joint).mean()

@@ -11,8 +11,8 @@ import torch
 from brancher.distributions import Delta
 from brancher.errors import SiteError
 from brancher.handlers import trace
-from brancher.symbolic.alone import alone
 from brancher.primitives import deterministic, plate, sample
+from brancher.symbolic.alone import alone
 from brancher.symbolic.batches import Value, fitted
 from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices
 from brancher.symbolic.expressions import Constant, Expression, Given
@@ -61,6 +61,7 @@ class Program:
         plates: names of plates of data points; shared in the same way.
         rows: data points of variables that have them for a reason outside this graph.
         points: names of deterministic variables that are draws of a point law.
+        hidden: variables that are evaluated but are no sites.
         is_posterior: whether observed variables stand for their data alone.
 
     Raises:
@@ -80,13 +81,14 @@ class Program:
         plates: PlateNames | None = None,
         rows: Mapping[str, Rows] | None = None,
         points: Iterable[str] = (),
+        hidden: Iterable[Variable] = (),
         is_posterior: bool = False,
     ) -> None:
         self._roots = list(variables)
         self._data = data
         self._is_posterior = is_posterior
         self.nodes = closure(self._roots, self._parents)
-        self._unrecorded = self._stand_ins()
+        self._unrecorded = self._stand_ins() | {id(variable) for variable in hidden}
         self.variables = [n for n in self.nodes if isinstance(n, Variable) and id(n) not in self._unrecorded]
         check_names(self.variables)
         self._points = frozenset(points)
@@ -244,12 +246,14 @@ class Program:
 
     def _fixed_step(self, node: Variable) -> Step:
         rows, name = self._rows.get(id(node)), node.name
-        is_shown, is_point = id(node) not in self._unrecorded, node.name in self._points
+        is_point = node.name in self._points
+        # The plate that rows are drawn by is their site.
+        is_shown = id(node) not in self._unrecorded and not isinstance(node, RandomIndices)
         value_of = _value_of(node, rows)
 
         def run_it(run: _Run, values: Sequence[Value]) -> Value:
             value = value_of(run, values)
-            if not is_shown or value is None:
+            if not is_shown:
                 return value
             if not isinstance(value.tensor, torch.Tensor):
                 raise SiteError(

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
+from brancher.errors import InferenceError
 from brancher.handlers import Message, substitute, trace
 from brancher.infer.draws import check_count
 from brancher.infer.pairing import paired_traces
 from brancher.infer.particles import particle_plate
+from brancher.symbolic.data import RandomIndices
 from brancher.symbolic.program import Program
 from brancher.symbolic.scoring import placed
-from brancher.errors import InferenceError
 
 
 def draw(
@@ -33,7 +34,9 @@ def draw(
     check_count("get_sample", "number_samples", count)
     values, many, nesting = placed(program, given)
     if many not in (None, count):
-        raise InferenceError(f"input_values: expected one value, or one for each of {count} draws, got {many}")
+        raise InferenceError(
+            f"input_values: expected one value, or one for each of {count} draws, got {many}"
+        )
 
     def answer(message: Message) -> torch.Tensor | None:
         return values.get(message.name) if message.type == "sample" else None
@@ -55,4 +58,8 @@ def draw(
         found[site.name] = site.value.expand(torch.broadcast_shapes(site.value.shape, full)).reshape(
             (count, *rows, *data)
         )
+    for variable in program.variables:
+        if isinstance(variable, RandomIndices):
+            drawn = record.nodes[variable.name].value
+            found[variable.name] = drawn.expand(count, *drawn.shape)
     return {variable.name: found[variable.name] for variable in program.variables if variable.name in found}

@@ -45,7 +45,7 @@ def placed(
     if any(ranks.get(name) != 0 for name in given):
         shapes = {name: tuple(shape) for name, shape in program.shapes().items()}
     else:
-        shapes = {name: () for name in given}
+        shapes = dict.fromkeys(given, ())
     values, counts = {}, {}
     for name, value in given.items():
         shape = shapes.get(name)
@@ -55,7 +55,9 @@ def placed(
         values[name], counts[name] = _placed_one(name, value, shape, rows, program.nesting)
     many = {name: count for name, count in counts.items() if count is not None}
     if len(set(many.values())) > 1:
-        raise SiteError(f"calculate_log_probability: expected one number of values, got {many}; give each the same")
+        raise SiteError(
+            f"calculate_log_probability: expected one number of values, got {many}; give each the same"
+        )
     return values, next(iter(many.values()), None), program.nesting
 
 
@@ -65,7 +67,10 @@ def _placed_one(
     rank = len(shape)
     full = shape if rows is None else (rows, *shape)
     lead = (1,) * (nesting - (rows is not None))
-    for candidate in (value, value.squeeze(-1) if rank == 0 and value.dim() > 1 and value.shape[-1] == 1 else value):
+    for candidate in (
+        value,
+        value.squeeze(-1) if rank == 0 and value.dim() > 1 and value.shape[-1] == 1 else value,
+    ):
         if tuple(candidate.shape) == full:
             return candidate.reshape(lead + full) if lead else candidate, None
         if tuple(candidate.shape[1:]) == full:
@@ -94,7 +99,9 @@ def log_probabilities(program: Program, given: Mapping[str, Any]) -> tuple[torch
         if isinstance(v, RandomVariable) and v.name not in values and program.data_of(v) is None
     ]
     if missing:
-        raise SiteError(f"calculate_log_probability: expected a value for every latent variable, got none for {missing}")
+        raise SiteError(
+            f"calculate_log_probability: expected a value for every latent variable, got none for {missing}"
+        )
     record = run_at(program, values, count, nesting)
     total: Any = 0.0
     for site in record.scored():

@@ -10,63 +10,39 @@ import math
 
 import torch
 
+from brancher.distributions import biject_to
+from brancher.distributions.validation import validation_enabled
 from brancher.errors import InferenceError
-from brancher.handlers import substitute, trace
-from brancher.handlers.density import score
-from brancher.infer.mcmc.potential import Potential
+from brancher.handlers import trace
 from brancher.infer.particles import particle_plate
 from brancher.symbolic.pairs import Pair
 
 
 class _Path:
-    """Log-densities of model and posterior at flat unconstrained places."""
+    """Log-densities of model and posterior at flat unconstrained places, in the model's order."""
 
     def __init__(self, pair: Pair, count: int) -> None:
-        self.pair, self.count = pair, count
+        from brancher.infer.mcmc.potential import Potential
+
         self.target = Potential(pair.model, (), {}, "SMC")
+        self.start = Potential(pair.guide, (), {}, "SMC")
+        mine = {slot.name: torch.arange(slot.start, slot.stop) for slot in self.target.slots}
+        self.order = torch.cat([mine[slot.name] for slot in self.start.slots])
         with particle_plate(count, pair.nesting):
             record = trace(pair.guide).get_trace()
-        values = {}
-        for name in pair.latents:
-            site = record.nodes[name]
-            shape = site.value.shape
-            rows = (pair.model.rows[name].present,) if name in pair.model.rows else ()
-            values[name] = site.value.reshape((count, *rows, *shape[len(shape) - len(site.fn.event_shape) :]))
-        self.start = self.target.unconstrain(values)
+        free = [
+            biject_to(record.nodes[slot.name].fn.support)
+            .inv(record.nodes[slot.name].value)
+            .reshape(count, -1)
+            for slot in self.target.slots
+        ]
+        self.places = torch.cat(free, 1)
+        self.target.prepare(self.places)
+        self.start.prepare(self.places[:, self.order])
 
-    def start_density(self, places: torch.Tensor) -> torch.Tensor:
-        """Log-density of the fitted posterior in unconstrained space, shape (count,)."""
-        values = self.target.constrain(places)
-        rank = self.pair.nesting
-
-        def answer(message):  # type: ignore[no-untyped-def]
-            value = values.get(message.name)
-            if message.type != "sample" or value is None:
-                return None
-            own = message.fn.batch_shape[1:] + message.fn.event_shape
-            return value.reshape((len(places), *(1,) * (len(own) + 1 - value.dim()), *value.shape[1:]))
-
-        with particle_plate(self.count, rank), substitute(substitute_fn=answer):
-            record = trace(self.pair.guide).get_trace()
-        log_q = sum(score(site).reshape(self.count, -1).sum(1) for site in record.scored())
-        return torch.as_tensor(log_q) + self._jacobian(places, values)
-
-    def _jacobian(self, places: torch.Tensor, values: dict[str, torch.Tensor]) -> torch.Tensor:
-        """What Potential adds to the model's density for its change of variables."""
-        with particle_plate(self.count, self.pair.nesting):
-            record = trace(
-                substitute(self.pair.model, substitute_fn=lambda m: _spread(m, values, self.count))
-            ).get_trace()
-        log_p = sum(score(site).reshape(self.count, -1).sum(1) for site in record.scored())
-        return self.target.log_prob(places) - torch.as_tensor(log_p)
-
-
-def _spread(message, values, count):  # type: ignore[no-untyped-def]
-    value = values.get(message.name)
-    if message.type != "sample" or value is None or message.is_observed:
-        return None
-    rank = len(message.fn.batch_shape) + len(message.fn.event_shape)
-    return value.reshape((count, *(1,) * (rank - value.dim()), *value.shape[1:]))
+    def densities(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-density of posterior and of model, shape (count,) each."""
+        return self.start.log_prob(places[:, self.order]), self.target.log_prob(places)
 
 
 def tempered_evidence(pair: Pair, count: int, moves: int = 5, threshold: float = 0.5) -> float:
@@ -83,11 +59,10 @@ def tempered_evidence(pair: Pair, count: int, moves: int = 5, threshold: float =
     """
     if moves < 1 or not 0.0 < threshold < 1.0:
         raise InferenceError(f"SMC: expected moves > 0 and threshold in (0, 1), got {moves} and {threshold}")
-    with torch.no_grad():
+    with torch.no_grad(), validation_enabled(False):
         path = _Path(pair, count)
-        places = path.start
-        path.target.prepare(places)
-        log_q, log_p = path.start_density(places), path.target.log_prob(places)
+        places = path.places
+        log_q, log_p = path.densities(places)
         heat, total = 0.0, 0.0
         while heat < 1.0:
             step = _step(log_p - log_q, 1.0 - heat, threshold * count)
@@ -124,8 +99,12 @@ def _moved(
     dim = places.shape[1]
     scale = 2.38 / dim**0.5 * places.std(0).clamp(min=1e-6)
     proposal = places + 0.5 * scale * torch.randn_like(places)
-    new_q, new_p = path.start_density(proposal), path.target.log_prob(proposal)
+    new_q, new_p = path.densities(proposal)
     gain = heat * (new_p - log_p) + (1.0 - heat) * (new_q - log_q)
     accept = torch.rand(len(places)).log() < gain
     wide = accept.unsqueeze(1)
-    return torch.where(wide, proposal, places), torch.where(accept, new_q, log_q), torch.where(accept, new_p, log_p)
+    return (
+        torch.where(wide, proposal, places),
+        torch.where(accept, new_q, log_q),
+        torch.where(accept, new_p, log_p),
+    )

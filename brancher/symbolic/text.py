@@ -17,10 +17,38 @@ _STRENGTH = {"|": 1, "&": 2, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3}
 _STRENGTH |= {"+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5, "@": 5, "neg": 6, "~": 6, "**": 7}
 _ATOM = 9
 _MOST_NODES = 60
-_SIGNS = {"*": r" \, ", "<=": r" \le ", ">=": r" \ge ", "!=": r" \ne ", "==": " = ", "@": r" \, ", "%": r" \bmod "}
-_GREEK = (
-    "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega"
-).split()
+_SIGNS = {
+    "*": r" \, ",
+    "<=": r" \le ",
+    ">=": r" \ge ",
+    "!=": r" \ne ",
+    "==": " = ",
+    "@": r" \, ",
+    "%": r" \bmod ",
+}
+_GREEK = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "phi",
+    "chi",
+    "psi",
+    "omega",
+]
 
 #: A piece of text and how strongly it binds.
 Piece = tuple[str, int]
@@ -99,7 +127,9 @@ def _latex_node(node: Expression, parents: list[Piece]) -> Piece:
         return f"e^{{{parents[0][0]}}}", 7
     if name == "sqrt":
         return f"\\sqrt{{{parents[0][0]}}}", _ATOM
-    shown = f"\\{name}" if name in ("sin", "cos", "tan", "log", "tanh", "max", "min") else f"\\mathrm{{{name}}}"
+    shown = (
+        f"\\{name}" if name in ("sin", "cos", "tan", "log", "tanh", "max", "min") else f"\\mathrm{{{name}}}"
+    )
     return f"{shown}\\left({', '.join(text for text, _ in parents)}\\right)", _ATOM
 
 
@@ -152,7 +182,10 @@ def _nested(value: Any) -> str:
 
 def _operands(node: Operation, parents: list[Piece]) -> list[Piece]:
     rest = iter(parents)
-    return [next(rest) if isinstance(o, Expression) else (number(o), _ATOM if o >= 0 else 6) for o in node.operands]
+    return [
+        next(rest) if isinstance(o, Expression) else (number(o), _ATOM if o >= 0 else 6)
+        for o in node.operands
+    ]
 
 
 def _in(piece: Piece, strength: int) -> str:

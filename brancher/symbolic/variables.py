@@ -54,7 +54,9 @@ class Variable(Expression):
 
         return ProbabilisticModel([self])
 
-    def get_sample(self, number_samples: int = 1, input_values: Any = None, seed: int | None = None) -> pd.DataFrame:
+    def get_sample(
+        self, number_samples: int = 1, input_values: Any = None, seed: int | None = None
+    ) -> pd.DataFrame:
         """Draw this variable and what it depends on; see :meth:`ProbabilisticModel.get_sample`."""
         frame: pd.DataFrame = self.model().get_sample(number_samples, input_values, seed)
         return frame
@@ -84,7 +86,9 @@ class Variable(Expression):
 
     def describe(self) -> str:
         """The variable with its arguments, as it would be written."""
-        shown = [f"{key}={value}" for key, value in self.arguments.items() if not isinstance(value, Parameter)]
+        shown = [
+            f"{key}={value}" for key, value in self.arguments.items() if not isinstance(value, Parameter)
+        ]
         shown += [f"{k}={_short(v)} (learned)" for k, v in self.arguments.items() if isinstance(v, Parameter)]
         return f"{type(self).__name__}({', '.join([*shown, f'name={self.name!r}'])})"
 
@@ -133,7 +137,9 @@ class RandomVariable(Variable):
         self.learnable = learnable
         self.data: torch.Tensor | Expression | None = None
         self.is_silent = False
-        self._keywords = tuple((self._argument(key).keyword, self._argument(key).rank) for key in self.arguments)
+        self._keywords = tuple(
+            (self._argument(key).keyword, self._argument(key).rank) for key in self.arguments
+        )
         self._options = {self._argument(key).keyword: value for key, value in self.options.items()}
 
     @classmethod
@@ -186,6 +192,12 @@ class RandomVariable(Variable):
             SiteError: the family refuses a value, naming the variable.
         """
         free = 0
+        if any(value.rank == 0 < own for (_, own), value in zip(self._keywords, values, strict=True)):
+            # A number where a vector is expected stands for all its entries.
+            values = [
+                Value(value.tensor.unsqueeze(-1), 1) if value.rank == 0 and own == 1 else value
+                for (_, own), value in zip(self._keywords, values, strict=True)
+            ]
         for (keyword, own), value in zip(self._keywords, values, strict=True):
             if value.rank < own:
                 raise SiteError(
@@ -231,7 +243,9 @@ class RandomVariable(Variable):
             SiteTypeError: the data are nothing numeric.
         """
         if value is None:
-            raise SiteTypeError(f"variable '{self.name}': expected data, got None; use unobserve() to forget data")
+            raise SiteTypeError(
+                f"variable '{self.name}': expected data, got None; use unobserve() to forget data"
+            )
         self.data = as_data(self.name, value)
         edits.note()
 
@@ -313,4 +327,6 @@ globals().update(VARIABLES)
 
 def __getattr__(name: str) -> Any:
     known = [*VARIABLES, "RandomVariable"]
-    raise AttributeError(f"module {__name__!r}: expected one of its variables, got '{name}'{nearest(name, known)}")
+    raise AttributeError(
+        f"module {__name__!r}: expected one of its variables, got '{name}'{nearest(name, known)}"
+    )

@@ -44,9 +44,7 @@ PRECISIONS = [(torch.float64, 1e-13), (torch.float32, 1e-5)]
         (5, 5, 0.5, 2.0),
     ],
 )
-def test_beta_binomial_at_large_counts(
-    case: tuple[float, ...], dtype: torch.dtype, tolerance: float
-) -> None:
+def test_beta_binomial_at_large_counts(case: tuple[float, ...], dtype: torch.dtype, tolerance: float) -> None:
     k, n, a, b = (torch.tensor(float(v), dtype=dtype) for v in case)
     actual = BetaBinomial(a, b, n).log_prob(k).item()
     assert actual == pytest.approx(beta_binomial(*case), rel=tolerance, abs=tolerance)
@@ -56,9 +54,7 @@ def test_beta_binomial_at_large_counts(
 @pytest.mark.parametrize(
     "case", [(3, 1e8, 1e8), (0, 0.1, 1e-8), (1e8, 1e8, 1.0), (1e9, 2.0, 1e-9), (5, 1e-6, 1.0), (3, 2.0, 1e30)]
 )
-def test_gamma_poisson_at_large_counts(
-    case: tuple[float, ...], dtype: torch.dtype, tolerance: float
-) -> None:
+def test_gamma_poisson_at_large_counts(case: tuple[float, ...], dtype: torch.dtype, tolerance: float) -> None:
     k, a, b = (torch.tensor(float(v), dtype=dtype) for v in case)
     actual = GammaPoisson(a, b).log_prob(k).item()
     assert actual == pytest.approx(gamma_poisson(*case), rel=tolerance, abs=tolerance)

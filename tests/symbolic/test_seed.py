@@ -73,7 +73,13 @@ def test_printed_inference_finds_the_posterior(make_autoregressive: Any) -> None
     [yt.observe(value) for yt, value in zip(ar["y"], Y, strict=True)]
     model.set_posterior_model(ar["posterior"])
     inference.perform_inference(
-        model, number_iterations=500, number_samples=300, optimizer="SGD", lr=0.001, progress=False, compile=False
+        model,
+        number_iterations=500,
+        number_samples=300,
+        optimizer="SGD",
+        lr=0.001,
+        progress=False,
+        compile=False,
     )
     draws = model.get_posterior_sample(20_000, seed=0)
     mean, _, evidence, x = truth()

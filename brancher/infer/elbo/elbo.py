@@ -48,7 +48,7 @@ class ELBO(ABC):
             model that mixes its batch dimensions.
 
     Raises:
-        InferenceError: ``num_particles`` is not a positive int.
+        InferenceError: ``num_particles`` is not a positive int, or ``max_plate_nesting`` no int >= 0.
     """
 
     def __init__(
@@ -61,6 +61,8 @@ class ELBO(ABC):
             raise InferenceError(
                 f"{type(self).__name__}: expected num_particles as an int > 0, got {num_particles!r}"
             )
+        if max_plate_nesting is not None and max_plate_nesting != math.inf:
+            _check_nesting(type(self).__name__, max_plate_nesting)
         self.num_particles = num_particles
         self.vectorize_particles = vectorize_particles
         self.max_plate_nesting = None if max_plate_nesting == float("inf") else max_plate_nesting
@@ -100,6 +102,7 @@ class ELBO(ABC):
             # Left before the yield: a consumer that fails would stay inside.
             with nullcontext() if is_checked else explained(pair), validation_enabled(is_checked):
                 share = self._share(pair, size)
+            is_checked = False  # what holds for the first particle holds for the others
             yield share if repeats == 1 else Estimate(share.loss / repeats, share.surrogate / repeats)
         self._first_sight.seen(model, guide, args, kwargs)
 
@@ -121,6 +124,11 @@ class ELBO(ABC):
         if key not in self._plans:
             layout = lay_out(lambda: paired_traces(model, guide, args, kwargs), {})
             nesting = layout.nesting if self.max_plate_nesting is None else int(self.max_plate_nesting)
+            if nesting < layout.nesting:
+                raise InferenceError(
+                    f"{type(self).__name__}: expected max_plate_nesting >= {layout.nesting}, the batch "
+                    f"dimensions of model and guide, got {nesting}; leave it out to have it found"
+                )
             vectorized = self.vectorize_particles
             if vectorized is None:
                 reason = why_not(BATCH, lambda: paired_traces(model, guide, args, kwargs), layout)
@@ -185,6 +193,12 @@ class ELBO(ABC):
     def __call__(self, model: Fn, guide: Fn) -> ELBOModule:
         """Bind model and guide to a module whose forward pass is the loss."""
         return ELBOModule(model, guide, self)
+
+
+def _check_nesting(owner: str, nesting: Any) -> None:
+    """Refuse a number of batch dimensions that is no int >= 0."""
+    if isinstance(nesting, bool) or not isinstance(nesting, int) or nesting < 0:
+        raise InferenceError(f"{owner}: expected max_plate_nesting as an int >= 0 or None, got {nesting!r}")
 
 
 class ELBOModule(torch.nn.Module):

@@ -4,11 +4,14 @@ from brancher.handlers.block import block
 from brancher.handlers.broadcast import broadcast
 from brancher.handlers.condition import condition
 from brancher.handlers.do import do
+from brancher.handlers.equalize import equalize
+from brancher.handlers.escape import NonlocalExit, escape
 from brancher.handlers.infer_config import infer_config
 from brancher.handlers.lift import lift
-from brancher.handlers.mask import mask
+from brancher.handlers.mask import get_mask, mask
 from brancher.handlers.message import Frame, Message
 from brancher.handlers.messenger import Messenger
+from brancher.handlers.queue import queue
 from brancher.handlers.record import Trace
 from brancher.handlers.reparam import reparam
 from brancher.handlers.replay import replay
@@ -22,14 +25,19 @@ __all__ = [
     "Frame",
     "Message",
     "Messenger",
+    "NonlocalExit",
     "Trace",
     "block",
     "broadcast",
     "condition",
     "do",
+    "equalize",
+    "escape",
+    "get_mask",
     "infer_config",
     "lift",
     "mask",
+    "queue",
     "reparam",
     "replay",
     "scale",

@@ -15,8 +15,8 @@ class block(NamedMessenger):  # noqa: N801
 
     Args:
         fn: the function to run.
-        hide_fn: tells for a site whether it is hidden.
-        expose_fn: tells for a site whether it is seen.
+        hide_fn: tells for a site whether it is hidden; decides alone, whatever names and types are given.
+        expose_fn: tells for a site whether it is seen; decides alone as well.
         hide: names to hide; everything else is seen.
         expose: names to show; everything else is hidden.
         hide_types: site types to hide: "sample" (latent ones), "observe", "param", "deterministic",
@@ -46,6 +46,8 @@ class block(NamedMessenger):  # noqa: N801
         hide_types: Iterable[str] | None = None,
         expose_types: Iterable[str] | None = None,
     ) -> None:
+        if hide_fn is not None or expose_fn is not None:
+            hide = hide_types = expose = expose_types = None  # a function decides alone
         hiding = hide is not None or hide_types is not None or hide_fn is not None
         showing = expose is not None or expose_types is not None or expose_fn is not None
         if hiding and showing:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from brancher.errors import HandlerTypeError
+from brancher.handlers import stack
 from brancher.handlers.message import Message
 from brancher.handlers.messenger import Messenger
 
@@ -41,3 +42,20 @@ class mask(Messenger):  # noqa: N801
         """Combine the mask with the site's."""
         if message.type in ("sample", "factor"):
             message.mask = self.mask if message.mask is None else message.mask & self.mask
+
+
+def get_mask() -> bool | torch.Tensor | None:
+    """The mask that the handlers in force put on a site here; None where there is none.
+
+    A model can spare itself work that a mask of False would throw away.
+
+    Example:
+        >>> with mask(mask=False):
+        ...     get_mask()
+        False
+    """
+    found: bool | torch.Tensor | None = None
+    for handler in stack.current():
+        if isinstance(handler, mask):
+            found = handler.mask if found is None else handler.mask & found
+    return found

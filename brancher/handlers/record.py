@@ -34,9 +34,15 @@ class Trace:
     def __init__(self) -> None:
         self.nodes: OrderedDict[str, Message] = OrderedDict()
 
-    def add_node(self, name: str, site: Message) -> None:
-        """Record a site under its name."""
-        self.nodes[name] = site
+    def add_node(self, name: str, site: Message | None = None, /, **fields: Any) -> None:
+        """Record a site under a name.
+
+        Args:
+            name: the name.
+            site: the site; or give its fields by keyword, ``type=`` among them.
+            **fields: fields of a :class:`Message`.
+        """
+        self.nodes[name] = Message(**{"name": name, "fn": None, **fields}) if site is None else site
 
     def remove_node(self, name: str) -> None:
         """Forget a site."""

@@ -60,19 +60,25 @@ class trace(Messenger):  # noqa: N801
         return entry
 
     def get_trace(self, *args: Any, **kwargs: Any) -> Trace:
-        """Run the function and return its trace.
+        """Run the function and return its trace; without a function, a copy of what a block recorded.
 
         Raises:
-            HandlerError: the handler wraps no function.
+            HandlerError: there are arguments, but no function to run.
         """
         if self.fn is None:
-            raise HandlerError("trace: expected a function to record, got none; write trace(fn).get_trace()")
+            if args or kwargs:
+                raise HandlerError(
+                    "trace: expected a function to record, got none; write trace(fn).get_trace()"
+                )
+            return self.trace.copy()
         recorder = trace(param_only=self.param_only)
         with undone_on_error(), stack.restored(), recorder as entry:
             record = entry.trace
-            record.add_node("_INPUT", Message("args", "_INPUT", self.fn, args, kwargs))
+            if not self.param_only:
+                record.add_node("_INPUT", Message("args", "_INPUT", self.fn, args, kwargs))
             value = self.fn(*args, **kwargs)
-        record.add_node("_RETURN", Message("return", "_RETURN", self.fn, value=value))
+        if not self.param_only:
+            record.add_node("_RETURN", Message("return", "_RETURN", self.fn, value=value))
         self.trace = record
         return record
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brancher.errors import InferenceError, InferenceTypeError
+from brancher.errors import InferenceError, InferenceTypeError, UnsupportedError, nearest
 from brancher.infer.initialization import Init, init_to_uniform
 from brancher.infer.mcmc.hmc import HMCKernel
 from brancher.infer.mcmc.nuts import NUTSKernel
@@ -105,6 +105,8 @@ class NUTS(MCMCKernel):
         init_strategy: first values of the latent sites.
         potential_fn: minus a log density of unconstrained tensors by name.
         mass_from_gradients: whether a diagonal mass uses the draws' gradients too.
+        **pyro_options: what Pyro programs say about compiling and plates (``jit_compile``,
+            ``max_plate_nesting``, ...); here ``MCMC`` decides about the one and finds out the other.
 
     Example:
         >>> from brancher.infer import MCMC, NUTS
@@ -130,7 +132,9 @@ class NUTS(MCMCKernel):
         init_strategy: Init = init_to_uniform,
         potential_fn: PotentialFn | None = None,
         mass_from_gradients: bool = False,
+        **pyro_options: Any,
     ) -> None:
+        _check_pyro_options("NUTS", pyro_options)
         super().__init__(
             model,
             potential_fn=potential_fn,
@@ -177,6 +181,7 @@ class HMC(MCMCKernel):
         target_accept_prob: acceptance probability to adapt to.
         init_strategy: first values of the latent sites.
         potential_fn: minus a log density of unconstrained tensors by name.
+        **pyro_options: see :class:`NUTS`.
     """
 
     def __init__(
@@ -191,7 +196,9 @@ class HMC(MCMCKernel):
         target_accept_prob: float = 0.8,
         init_strategy: Init = init_to_uniform,
         potential_fn: PotentialFn | None = None,
+        **pyro_options: Any,
     ) -> None:
+        _check_pyro_options("HMC", pyro_options)
         super().__init__(
             model,
             potential_fn=potential_fn,
@@ -283,6 +290,28 @@ class RandomWalk(MCMCKernel):
     def transition(self) -> RandomWalkKernel:
         """The state machine that these settings describe."""
         return RandomWalkKernel(self.target_accept_prob)
+
+
+#: Options of Pyro's kernels that need no answer here, and the one value of each that can be meant.
+_PYRO_OPTIONS = {
+    "jit_compile": None,
+    "jit_options": None,
+    "ignore_jit_warnings": None,
+    "max_plate_nesting": None,
+    "transforms": (None, {}),
+    "use_multinomial_sampling": (True,),
+}
+
+
+def _check_pyro_options(owner: str, options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        if name not in _PYRO_OPTIONS:
+            raise InferenceTypeError(
+                f"{owner}: expected known options, got '{name}'{nearest(name, _PYRO_OPTIONS) or '; leave it out'}"
+            )
+        allowed = _PYRO_OPTIONS[name]
+        if allowed is not None and value not in allowed:
+            raise UnsupportedError(f"{owner}: expected {name} to be left out, got {value!r}; leave it out")
 
 
 def _positive(owner: str, name: str, value: float) -> float:

@@ -52,6 +52,7 @@ class MCMC:
             where the model can not be compiled.
         seed: of the run; by default drawn from torch's generator when the run begins.
         progress: whether to show a bar.
+        disable_progbar: Pyro's name for the contrary of ``progress``.
 
     Raises:
         InferenceError: a number is out of range.
@@ -77,6 +78,7 @@ class MCMC:
         compile: Compile = "auto",
         seed: int | None = None,
         progress: bool = True,
+        disable_progbar: bool = False,
     ) -> None:
         if not isinstance(kernel, MCMCKernel):
             raise InferenceTypeError(
@@ -100,7 +102,7 @@ class MCMC:
         self.warmup_steps = num_samples if warmup_steps is None else warmup_steps
         self.initial_params = None if initial_params is None else as_tensors(initial_params)
         self.chain_method, self.compile = chain_method, compile
-        self.seed, self.progress = seed, progress
+        self.seed, self.progress = seed, progress and not disable_progbar
         self._density: Any = None
         self._samplers: list[Sampler] = []
         self._inputs: list[Any] = []

@@ -1,0 +1,35 @@
+"""Options that Pyro programs give to kernels and MCMC."""
+
+from __future__ import annotations
+
+import pytest
+
+from brancher import distributions as dist
+from brancher import sample
+from brancher.errors import InferenceTypeError, UnsupportedError
+from brancher.infer import HMC, MCMC, NUTS
+
+
+def model():
+    sample("x", dist.Normal(0.0, 1.0))
+
+
+@pytest.mark.parametrize("kernel", [HMC, NUTS])
+def test_kernel_takes_options_that_need_no_answer(kernel):
+    kernel(model, jit_compile=True, ignore_jit_warnings=True, max_plate_nesting=1, transforms=None)
+
+
+@pytest.mark.parametrize("kernel", [HMC, NUTS])
+def test_kernel_unknown_option_error(kernel):
+    with pytest.raises(InferenceTypeError, match="'jit_compil'; did you mean 'jit_compile'"):
+        kernel(model, jit_compil=True)
+
+
+def test_kernel_option_without_an_answer_error():
+    with pytest.raises(UnsupportedError, match="use_multinomial_sampling"):
+        NUTS(model, use_multinomial_sampling=False)
+
+
+def test_disable_progbar_is_the_contrary_of_progress():
+    assert not MCMC(NUTS(model), num_samples=1, disable_progbar=True).progress
+    assert MCMC(NUTS(model), num_samples=1).progress

@@ -293,7 +293,7 @@ class RandomWalk(MCMCKernel):
 
 
 #: Options of Pyro's kernels that need no answer here, and the one value of each that can be meant.
-_PYRO_OPTIONS = {
+_PYRO_OPTIONS: dict[str, tuple[Any, ...] | None] = {
     "jit_compile": None,
     "jit_options": None,
     "ignore_jit_warnings": None,
@@ -306,9 +306,8 @@ _PYRO_OPTIONS = {
 def _check_pyro_options(owner: str, options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name not in _PYRO_OPTIONS:
-            raise InferenceTypeError(
-                f"{owner}: expected known options, got '{name}'{nearest(name, _PYRO_OPTIONS) or '; leave it out'}"
-            )
+            hint = nearest(name, _PYRO_OPTIONS) or "; leave it out"
+            raise InferenceTypeError(f"{owner}: expected known options, got '{name}'{hint}")
         allowed = _PYRO_OPTIONS[name]
         if allowed is not None and value not in allowed:
             raise UnsupportedError(f"{owner}: expected {name} to be left out, got {value!r}; leave it out")

@@ -161,7 +161,7 @@ def run_pyro(model: str, chains: int, begin: float) -> dict[str, float]:
     mcmc = pyro.infer.MCMC(kernel, 200, warmup_steps=200, disable_progbar=True, hook_fn=hook)
     mcmc.run()
     cpu = moments[-1] - moments[199]
-    draws = torch.cat([v.reshape(1, 200, -1) for v in mcmc.get_samples(True).values()], -1)
+    draws = torch.cat([v.reshape(1, 200, -1) for v in mcmc.get_samples(group_by_chain=True).values()], -1)
     nothing = math.nan
     return {"first": nothing, "cpu": cpu, "wall": nothing, "gradients": nothing, "ess": min_ess(draws)}
 

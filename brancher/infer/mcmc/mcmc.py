@@ -44,7 +44,8 @@ class MCMC:
         kernel: `NUTS`, `HMC`, `ChEES` or `RandomWalk`.
         num_samples: draws of each chain after warmup, > 0.
         warmup_steps: draws that adapt and are not kept; as many as ``num_samples`` by default.
-        initial_params: unconstrained first values by site, with or without a dimension of chains on the left.
+        initial_params: unconstrained first values by site, with or without a dimension of chains on the left;
+            a first dimension of length ``num_chains`` in all of them is that one.
         num_chains: > 0.
         chain_method: ``"vectorized"`` runs chains as one batch, ``"sequential"`` one after the other,
             ``"parallel"`` each in a process of its own (the model must then be importable).
@@ -60,10 +61,10 @@ class MCMC:
     Example:
         >>> from brancher.infer import MCMC, HMC
         >>> kernel = HMC(potential_fn=lambda params: 0.5 * (params["x"] ** 2).sum(), trajectory_length=1.5)
-        >>> mcmc = MCMC(kernel, 40, 40, {"x": torch.zeros(2)}, num_chains=2, compile=False, progress=False)
+        >>> mcmc = MCMC(kernel, 40, 40, {"x": torch.zeros(3)}, num_chains=2, compile=False, progress=False)
         >>> mcmc.run()
         >>> mcmc.get_samples(group_by_chain=True)["x"].shape
-        torch.Size([2, 40, 2])
+        torch.Size([2, 40, 3])
     """
 
     def __init__(

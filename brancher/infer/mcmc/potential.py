@@ -276,6 +276,11 @@ class _Reader(Messenger):
         self.jacobians[message.name] = transform.log_abs_det_jacobian(free, value)
         message.value = value
 
+    def postprocess_message(self, message: Message) -> None:
+        """Take parameters for constants: the gradient is that of the latent sites."""
+        if message.type == "param":
+            message.value = message.value.detach()
+
     def check_complete(self) -> None:
         """Refuse a run that did not ask for every site."""
         missing = [name for name in self.slots if name not in self.jacobians]

@@ -1,7 +1,5 @@
 """Models as algebra over random variables, lowered to the primitives of function models."""
 
-from typing import Any
-
 from brancher.symbolic import functions as BF
 from brancher.symbolic import inference
 from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices, RootVariable

@@ -32,7 +32,7 @@ class Value(NamedTuple):
 
 
 def raised(value: Value, rank: int) -> torch.Tensor:
-    """The tensor with dimensions of size 1 put between batch and data, so that data have ``rank`` dimensions."""
+    """The tensor with dimensions of size 1 between batch and data, so that data have ``rank`` dimensions."""
     tensor: torch.Tensor = value.tensor
     missing, lead = rank - value.rank, tensor.dim() - value.rank
     if missing <= 0 or lead == 0:
@@ -53,7 +53,7 @@ def elementwise(fn: Callable[..., Any], values: Sequence[Value]) -> Value:
 
 def batch_of(values: Sequence[Value]) -> torch.Size:
     """The batch shape that values broadcast to."""
-    return torch.broadcast_shapes(*[v.tensor.shape[: v.tensor.dim() - v.rank] for v in values])
+    return torch.Size(torch.broadcast_shapes(*[v.tensor.shape[: v.tensor.dim() - v.rank] for v in values]))
 
 
 def flattened(value: Value, batch: torch.Size) -> torch.Tensor:
@@ -81,7 +81,8 @@ def unflattened(result: Any, batch: torch.Size, name: str) -> Value:
         return Value(torch.as_tensor(result), 0)
     if result.dim() == 0 or result.shape[0] != batch.numel():
         raise SiteError(
-            f"function '{name}': expected a result whose dimension 0 is the batch of {batch.numel()}, got shape "
+            f"function '{name}': expected a result whose dimension 0 is the batch of "
+            f"{batch.numel()}, got shape "
             f"{tuple(result.shape)}; dimension 0 of the arguments is the batch, data begin at dimension 1"
         )
     data = result.shape[1:]

@@ -47,7 +47,8 @@ class DeterministicVariable(Variable):
         self.has_rows = is_observed
         if is_observed and (not isinstance(node, Constant) or not node.value.rank):
             raise SiteError(
-                f"variable '{name}': expected is_observed=True with an array whose first dimension counts data "
+                f"variable '{name}': expected is_observed=True with an array whose first dimension "
+                "counts data "
                 f"points, got {node}"
             )
         if isinstance(node, Constant) and is_observed:
@@ -146,7 +147,8 @@ class EmpiricalVariable(Variable):
             batch_size, indices = None, batch_size
         if indices is not None and indices.dataset_size != count:
             raise SiteError(
-                f"variable '{name}': expected a data set of {indices.dataset_size} rows as in '{indices.name}', "
+                f"variable '{name}': expected a data set of {indices.dataset_size} rows as in "
+                f"'{indices.name}', "
                 f"got {count}"
             )
         if batch_size is not None and (indices is not None or not 0 < batch_size <= count):
@@ -182,7 +184,8 @@ def _normalised(name: str, weights: Any, count: int) -> torch.Tensor | None:
     tensor = as_tensor(weights, f"variable '{name}', weights").to(torch.get_default_dtype())
     if tensor.shape != (count,) or bool((tensor < 0).any()) or not bool(tensor.sum() > 0):
         raise SiteError(
-            f"variable '{name}': expected {count} weights >= 0, one a row, got shape {tuple(tensor.shape)} with "
+            f"variable '{name}': expected {count} weights >= 0, one a row, got shape "
+            f"{tuple(tensor.shape)} with "
             f"sum {float(tensor.sum()):g}"
         )
     return tensor / tensor.sum()

@@ -7,8 +7,7 @@ by ``serial`` is a topological order and cycles can not be built.
 from __future__ import annotations
 
 import itertools
-import operator
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -17,11 +16,12 @@ import torch
 
 from brancher.errors import SiteTypeError
 from brancher.symbolic.batches import Value, elementwise, raised
+from brancher.symbolic.operators import SYMBOLS, TORCH_NAMES, Operators
 
 _SERIALS = itertools.count()
 
 
-class Expression(ABC):
+class Expression(Operators):
     """A value that a model will compute: a variable, or an operation on some.
 
     All Python operators give expressions, with numbers, lists, arrays, tensors and pandas objects
@@ -33,11 +33,6 @@ class Expression(ABC):
         >>> print(2 * a**2 + a[0] / 3)
         2 * a**2 + a[0] / 3
     """
-
-    # numpy, pandas and torch leave an operation to its other side when they see these.
-    __array_priority__ = 1000
-    __array_ufunc__ = None
-    __pandas_priority__ = 10_000
 
     def __init__(self, parents: Sequence[Expression] = ()) -> None:
         self.parents = tuple(parents)
@@ -51,99 +46,10 @@ class Expression(ABC):
         """Number of data dimensions, as far as it is known from the parents' alone."""
         return None
 
-    # Operators
-
-    def __add__(self, other: Any) -> Expression:
-        return operation("+", self, other)
-
-    def __radd__(self, other: Any) -> Expression:
-        return operation("+", other, self)
-
-    def __sub__(self, other: Any) -> Expression:
-        return operation("-", self, other)
-
-    def __rsub__(self, other: Any) -> Expression:
-        return operation("-", other, self)
-
-    def __mul__(self, other: Any) -> Expression:
-        return operation("*", self, other)
-
-    def __rmul__(self, other: Any) -> Expression:
-        return operation("*", other, self)
-
-    def __truediv__(self, other: Any) -> Expression:
-        return operation("/", self, other)
-
-    def __rtruediv__(self, other: Any) -> Expression:
-        return operation("/", other, self)
-
-    def __floordiv__(self, other: Any) -> Expression:
-        return operation("//", self, other)
-
-    def __rfloordiv__(self, other: Any) -> Expression:
-        return operation("//", other, self)
-
-    def __mod__(self, other: Any) -> Expression:
-        return operation("%", self, other)
-
-    def __rmod__(self, other: Any) -> Expression:
-        return operation("%", other, self)
-
-    def __pow__(self, other: Any) -> Expression:
-        return operation("**", self, other)
-
-    def __rpow__(self, other: Any) -> Expression:
-        return operation("**", other, self)
-
-    def __matmul__(self, other: Any) -> Expression:
-        return Product(as_expression(self), as_expression(other))
-
-    def __rmatmul__(self, other: Any) -> Expression:
-        return Product(as_expression(other), as_expression(self))
-
-    def __and__(self, other: Any) -> Expression:
-        return operation("&", self, other)
-
-    def __rand__(self, other: Any) -> Expression:
-        return operation("&", other, self)
-
-    def __or__(self, other: Any) -> Expression:
-        return operation("|", self, other)
-
-    def __ror__(self, other: Any) -> Expression:
-        return operation("|", other, self)
-
-    def __lt__(self, other: Any) -> Expression:
-        return operation("<", self, other)
-
-    def __le__(self, other: Any) -> Expression:
-        return operation("<=", self, other)
-
-    def __gt__(self, other: Any) -> Expression:
-        return operation(">", self, other)
-
-    def __ge__(self, other: Any) -> Expression:
-        return operation(">=", self, other)
-
-    def __eq__(self, other: object) -> Expression:  # type: ignore[override]
-        return operation("==", self, other)
-
-    def __ne__(self, other: object) -> Expression:  # type: ignore[override]
-        return operation("!=", self, other)
-
-    __hash__ = object.__hash__
-
-    def __neg__(self) -> Expression:
-        return Operation("neg", (self,))
-
-    def __pos__(self) -> Expression:
-        return self
-
-    def __invert__(self) -> Expression:
-        return Operation("~", (self,))
-
-    def __abs__(self) -> Expression:
-        return Operation("abs", (self,))
+    def _operated(self, symbol: str, *operands: Any) -> Expression:
+        if symbol == "@":
+            return Product(as_expression(operands[0]), as_expression(operands[1]))
+        return operation(symbol, *operands)
 
     def __getitem__(self, key: Any) -> Expression:
         return Item(self, key)
@@ -156,7 +62,8 @@ class Expression(ABC):
 
     def __bool__(self) -> NoReturn:
         raise SiteTypeError(
-            f"expression '{self}': expected no truth value, it has one only when the model runs; use BF.where "
+            f"expression '{self}': expected no truth value, it has one only when the model runs; "
+            "use BF.where "
             "in place of if"
         )
 
@@ -168,8 +75,9 @@ class Expression(ABC):
         from brancher.symbolic.functions import lifted
 
         name = getattr(func, "__name__", "")
-        if name in _TENSOR_METHODS:
-            return _TENSOR_METHODS[name](*args)
+        if name in TORCH_NAMES:
+            left, right = args
+            return (left if isinstance(left, Expression) else right)._operated(TORCH_NAMES[name], left, right)
         return lifted(name, func)(*args, **(kwargs or {}))
 
     def __str__(self) -> str:
@@ -240,36 +148,13 @@ def as_parent(tensor: torch.Tensor, data_dim: int = 0, label: str = "given") -> 
     return Given(tensor, data_dim, label)
 
 
-#: Operators by symbol; ``neg`` and ``abs`` are written otherwise.
-OPERATORS: dict[str, Callable[..., Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "//": operator.floordiv,
-    "%": operator.mod,
-    "**": operator.pow,
-    "&": operator.and_,
-    "|": operator.or_,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "neg": operator.neg,
-    "abs": operator.abs,
-    "~": operator.invert,
-}
-
-
 class Operation(Expression):
     """A Python operator on expressions and numbers, entry by entry."""
 
     def __init__(self, symbol: str, operands: tuple[Any, ...]) -> None:
         super().__init__([each for each in operands if isinstance(each, Expression)])
         self.symbol, self.operands = symbol, operands
-        self._fn = OPERATORS[symbol]
+        self._fn = SYMBOLS[symbol]
         if len(self.parents) < len(operands):
             fn, (left, right) = self._fn, operands
             # A number stays one: torch knows operations with numbers, and they keep the dtype.
@@ -335,9 +220,9 @@ def highest(ranks: Sequence[int | None]) -> int | None:
     return max((r for r in ranks if r is not None), default=0) if None not in ranks else None
 
 
-def operation(symbol: str, left: Any, right: Any) -> Expression:
-    """An operator on two operands, at least one of them an expression."""
-    return Operation(symbol, (_operand(left), _operand(right)))
+def operation(symbol: str, *operands: Any) -> Expression:
+    """An operator on one or two operands, at least one of them an expression."""
+    return Operation(symbol, tuple(map(_operand, operands)))
 
 
 def _operand(value: Any) -> Any:
@@ -365,7 +250,7 @@ def as_expression(value: Any, label: str = "expression") -> Expression:
     if isinstance(value, Expression):
         return value
     if isinstance(value, (list, tuple)) and _holds_expression(value):
-        from brancher.symbolic.functions import stacked
+        from brancher.symbolic.special import stacked
 
         return stacked([as_expression(item, label) for item in value])
     return Constant(as_tensor(value, label), value if isinstance(value, (bool, int, float)) else None)
@@ -403,25 +288,3 @@ def _holds_expression(items: Sequence[Any]) -> bool:
         isinstance(item, Expression) or (isinstance(item, (list, tuple)) and _holds_expression(item))
         for item in items
     )
-
-
-#: How torch calls the operators of a tensor on the left.
-_TENSOR_METHODS: dict[str, Callable[..., Any]] = {
-    "add": lambda a, b: operation("+", a, b),
-    "sub": lambda a, b: operation("-", a, b),
-    "mul": lambda a, b: operation("*", a, b),
-    "div": lambda a, b: operation("/", a, b),
-    "pow": lambda a, b: operation("**", a, b),
-    "matmul": lambda a, b: Product(as_expression(a), as_expression(b)),
-    "__matmul__": lambda a, b: Product(as_expression(a), as_expression(b)),
-    "__floordiv__": lambda a, b: operation("//", a, b),
-    "remainder": lambda a, b: operation("%", a, b),
-    "__and__": lambda a, b: operation("&", a, b),
-    "__or__": lambda a, b: operation("|", a, b),
-    "lt": lambda a, b: operation("<", a, b),
-    "le": lambda a, b: operation("<=", a, b),
-    "gt": lambda a, b: operation(">", a, b),
-    "ge": lambda a, b: operation(">=", a, b),
-    "eq": lambda a, b: operation("==", a, b),
-    "ne": lambda a, b: operation("!=", a, b),
-}

@@ -32,7 +32,7 @@ class _Cut(Distribution):
         super().__init__(law.batch_shape, law.event_shape, validate_args=False)
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         return self.law.support
 
     @property

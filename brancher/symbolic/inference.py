@@ -48,14 +48,15 @@ class InferenceResult:
         self.model, self.losses = model, losses
 
     def summary(self, number_samples: int = 1000, seed: int | None = 0) -> pd.DataFrame:
-        """One row an entry of a latent variable: mean, sd, median, interval; then learned values of the model."""
+        """One row an entry of a latent variable (mean, sd, interval), then learned values of the model."""
         return summary_of(self.model, number_samples, seed)
 
     def __repr__(self) -> str:
         table = self.summary().to_string(float_format="{:.4g}".format)
         if self.losses is None:
             return table
-        return f"{table}\n\nloss {self.losses.iloc[-100:].mean():.4g} nats (mean of the last {min(100, len(self.losses))})"
+        last = self.losses.iloc[-100:]
+        return f"{table}\n\nloss {last.mean():.4g} nats (mean of the last {len(last)})"
 
     def _repr_html_(self) -> str:
         return str(self.summary().to_html(float_format="{:.4g}".format))
@@ -114,7 +115,8 @@ def perform_inference(
     """
     if not isinstance(inference_model, ProbabilisticModel):
         raise InferenceTypeError(
-            f"perform_inference: expected a ProbabilisticModel, got {type(inference_model).__name__}; for a function "
+            "perform_inference: expected a ProbabilisticModel, got "
+            f"{type(inference_model).__name__}; for a function "
             "use brancher.infer.SVI"
         )
     for name, value, least in (
@@ -168,7 +170,7 @@ def _optimizer(
     model: dict[str, Any] | None,
     resting: bool,
 ) -> Optimizer:
-    if isinstance(optimizer, str) or isinstance(optimizer, (type, OptimizerClass)):
+    if isinstance(optimizer, (str, type, OptimizerClass)):
         kind = torch_class(optimizer)
         plain = {"lr": 0.01, **options} if kind.__name__.startswith("Adam") else dict(options)
         if not (posterior or model or resting):
@@ -182,7 +184,8 @@ def _optimizer(
         return Optimizer(kind, of)
     if options or posterior or model:
         raise InferenceError(
-            f"perform_inference: expected the options {sorted({**options, **(posterior or {}), **(model or {})})} "
+            "perform_inference: expected the options "
+            f"{sorted({**options, **(posterior or {}), **(model or {})})} "
             "with an optimizer by name or class, got an instance; give them to the instance"
         )
     if resting:

@@ -73,7 +73,8 @@ class ReverseKL(InferenceMethod):
     def __init__(self, gradient_estimator: str | None = None, automatic: str = "mean-field") -> None:
         if gradient_estimator not in (None, *ESTIMATORS):
             raise InferenceError(
-                f"ReverseKL: expected gradient_estimator among {list(ESTIMATORS)} or None, got {gradient_estimator!r}"
+                f"ReverseKL: expected gradient_estimator among {list(ESTIMATORS)} or None, got "
+                f"{gradient_estimator!r}"
             )
         if automatic not in ("mean-field", "structured"):
             raise InferenceError(

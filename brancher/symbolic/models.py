@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from brancher.errors import InferenceError, SiteError, SiteTypeError, UnknownNameError, nearest
+from brancher.errors import InferenceError
 from brancher.handlers import seed as seeded
 from brancher.params import ParamStore, using
 from brancher.symbolic import edits, tables
+from brancher.symbolic.collection import VariableCollection
 from brancher.symbolic.draws import Draws, by_name, frame_of, raw
 from brancher.symbolic.moments import moments
 from brancher.symbolic.pairs import Pair
@@ -19,7 +20,7 @@ from brancher.symbolic.parameters import Parameter
 from brancher.symbolic.program import Program
 from brancher.symbolic.sampling import draw
 from brancher.symbolic.scoring import as_values, log_probabilities
-from brancher.symbolic.variables import RandomVariable, Variable
+from brancher.symbolic.variables import Variable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 Values: TypeAlias = Mapping[Any, Any]
 
 
-class ProbabilisticModel:
+class ProbabilisticModel(VariableCollection):
     """A model of random variables.
 
     Parents that are not listed are part of it by themselves.
@@ -53,59 +54,6 @@ class ProbabilisticModel:
         (3, 2)
     """
 
-    def __init__(
-        self, variables: Iterable[Variable | ProbabilisticModel] | Variable | ProbabilisticModel
-    ) -> None:
-        self._listed: list[Variable] = _flat(variables)
-        self.posterior_model: ProbabilisticModel | None = None
-        self.diagnostics: dict[str, Any] = {}
-        self._posterior: Callable[..., Any] | None = None
-        self._store = ParamStore()
-        self._made: dict[Any, Any] = {}
-        self.variables  # noqa: B018  two variables of one name are told at once
-
-    # Structure
-
-    @property
-    def variables(self) -> list[Variable]:
-        """All variables, in the order of their declaration."""
-        return list(self._prior_program().variables)
-
-    @property
-    def random_variables(self) -> list[RandomVariable]:
-        """The variables that have a law."""
-        return [variable for variable in self.variables if isinstance(variable, RandomVariable)]
-
-    def get_variable(self, name: str) -> Variable:
-        """The variable of a name.
-
-        Raises:
-            UnknownNameError: there is none, naming the nearest.
-        """
-        for variable in self.variables:
-            if variable.name == name:
-                return variable
-        known = [variable.name for variable in self.variables]
-        raise UnknownNameError(
-            f"model: expected one of the variables {known}, got '{name}'{nearest(name, known) or '; check the spelling'}"
-        )
-
-    def add_variables(self, variables: Any) -> None:
-        """Add variables, or the variables of a model.
-
-        Raises:
-            SiteError: two variables have one name; the model is as before then.
-        """
-        before = self._listed
-        self._listed = [*before, *_flat(variables)]
-        edits.note()
-        try:
-            self.variables  # noqa: B018
-        except SiteError:
-            self._listed = before
-            edits.note()
-            raise
-
     def to_function(self) -> Program:
         """The plain model: a function without arguments that calls ``sample``, ``param`` and ``plate``.
 
@@ -125,39 +73,14 @@ class ProbabilisticModel:
         nodes = [node for node in self._program().nodes if isinstance(node, Parameter)]
         return {node.label: node.value.detach().clone() for node in nodes}
 
-    # Data
-
-    def observe(self, values: Any) -> None:
-        """Give variables data.
-
-        Args:
-            values: data by variable or name, or a DataFrame with a column a variable.
-
-        Raises:
-            UnknownNameError: a name is no variable of the model.
-        """
-        for name, value in by_name("observe", values, self.variables).items():
-            self._random(name).observe(value)
-
-    def unobserve(self, variables: Iterable[Variable | str] | None = None) -> None:
-        """Forget the data of some variables, of all for None."""
-        for variable in self._chosen(variables):
-            variable.unobserve()
-
-    @property
-    def is_observed(self) -> bool:
-        """Whether any variable has data."""
-        return any(variable.is_observed for variable in self.random_variables)
-
-    @property
-    def observed_variables(self) -> list[RandomVariable]:
-        """The variables that have data."""
-        return [variable for variable in self.random_variables if variable.is_observed]
-
-    def silence_density(self, variables: Iterable[Variable | str] | None = None) -> None:
-        """Leave the densities of some variables, of all for None, out of every score."""
-        for variable in self._chosen(variables):
-            variable.silence_density()
+    def __init__(
+        self, variables: Iterable[Variable | VariableCollection] | Variable | VariableCollection
+    ) -> None:
+        super().__init__(variables)
+        self.posterior_model: ProbabilisticModel | None = None
+        self.diagnostics: dict[str, Any] = {}
+        self._posterior: Callable[..., Any] | None = None
+        self._store = ParamStore()
 
     # Prior
 
@@ -172,7 +95,8 @@ class ProbabilisticModel:
             seed: of the random numbers; None goes on with torch's.
 
         Returns:
-            One row a draw, one column a variable in the order of declaration; numbers for scalars, else arrays.
+            One row a draw, one column a variable in the order of declaration; a cell holds a number, or an
+            array for what is no scalar.
         """
         with self._seeded(seed):
             return frame_of(self._drawn(self._prior_program(), number_samples, input_values)[0])
@@ -180,7 +104,7 @@ class ProbabilisticModel:
     def _get_sample(
         self, number_samples: int = 1, input_values: Values | None = None, seed: int | None = None
     ) -> Draws:
-        """Draw tensors of shape (samples, datapoints, *data), scalars with a trailing 1, by variable and name."""
+        """Draw tensors (samples, datapoints, *data), scalars with a trailing 1, by variable and name."""
         with self._seeded(seed):
             return self._as_draws(*self._drawn(self._prior_program(), number_samples, input_values))
 
@@ -301,8 +225,8 @@ class ProbabilisticModel:
 
         Args:
             number_samples: draws of the posterior.
-            method: ``"ELBO"``, a lower bound; ``"IS"``, importance sampling; ``"PSIS"``, with smoothed weights;
-                ``"SMC"``, tempered from the posterior to the model.
+            method: ``"ELBO"``, a lower bound; ``"IS"``, importance sampling; ``"PSIS"``, the same with
+                smoothed weights; ``"SMC"``, tempered from the posterior to the model.
             seed: of the random numbers.
             **options: of the method.
 
@@ -348,26 +272,15 @@ class ProbabilisticModel:
 
     # Inside
 
-    def _program(self) -> Program:
-        return self._cached("own", lambda: Program(self._listed))
-
-    def _prior_program(self) -> Program:
-        return self._cached("prior", lambda: Program(self._listed, data={}))
-
     def _pair(self) -> Pair:
         posterior = self.posterior_model or self._posterior
         if posterior is None:
             raise InferenceError(
-                "model: expected a posterior, got none; call set_posterior_model, or inference.perform_inference"
+                "model: expected a posterior, got none; call set_posterior_model, or "
+                "inference.perform_inference"
             )
         found: Pair = self._cached("pair", lambda: Pair(self, posterior))
         return found
-
-    def _cached(self, key: str, make: Callable[[], Any]) -> Any:
-        now = edits.latest()
-        if self._made.get(key, (None,))[0] != now:
-            self._made[key] = (now, make())
-        return self._made[key][1]
 
     def _drawn(
         self, program: Program, count: int, inputs: Values | None
@@ -404,40 +317,7 @@ class ProbabilisticModel:
         with self._seeded(seed), using(self._store):
             return moments(self._prior_program(), kind, count)
 
-    def _random(self, name: str) -> RandomVariable:
-        variable = self.get_variable(name)
-        if not isinstance(variable, RandomVariable):
-            raise SiteTypeError(
-                f"variable '{name}': expected a random variable, got the {type(variable).__name__}; it has no law "
-                "that data could say something about"
-            )
-        return variable
-
-    def _chosen(self, variables: Iterable[Variable | str] | None) -> list[RandomVariable]:
-        if variables is None:
-            return self.random_variables
-        given = [variables] if isinstance(variables, (str, Variable)) else variables
-        return [self._random(each.name if isinstance(each, Variable) else each) for each in given]
-
     @contextmanager
     def _seeded(self, seed: int | None) -> Any:
         with nullcontext() if seed is None else seeded(rng_seed=seed):
             yield
-
-
-def _flat(variables: Any) -> list[Variable]:
-    items = [variables] if isinstance(variables, (Variable, ProbabilisticModel)) else variables
-    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
-        raise SiteTypeError(f"ProbabilisticModel: expected a list of variables, got {type(items).__name__}")
-    found: list[Variable] = []
-    for item in items:
-        if isinstance(item, ProbabilisticModel):
-            found.extend(item._listed)
-        elif isinstance(item, Variable):
-            found.append(item)
-        else:
-            raise SiteTypeError(
-                f"ProbabilisticModel: expected variables and models, got {type(item).__name__}; name it by a "
-                "DeterministicVariable"
-            )
-    return found

@@ -32,7 +32,7 @@ def as_data(name: str, value: Any) -> torch.Tensor | Expression:
     """
     if isinstance(value, Expression):
         return value
-    if hasattr(value, "to_numpy") and getattr(value, "dtype", None) == object:
+    if hasattr(value, "to_numpy") and getattr(value, "dtype", None) == np.dtype(object):
         value = np.stack([np.asarray(each) for each in value.to_numpy()])  # a column of arrays
     return as_tensor(value, f"variable '{name}', observed data").detach()
 

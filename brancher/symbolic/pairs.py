@@ -102,7 +102,8 @@ class Pair:
             is_random = isinstance(variable, RandomVariable)
             if is_random and variable.name not in known and self.guide.data_of(variable) is None:
                 raise GuideError(
-                    f"posterior variable '{variable.name}': expected a random variable of the model {known}, got "
+                    f"posterior variable '{variable.name}': expected a random variable of the model "
+                    f"{known}, got "
                     f"none of this name{nearest(variable.name, known) or '; rename it'}"
                 )
 

@@ -19,8 +19,8 @@ from brancher.params import current_store
 from brancher.params.entry import transform_for, unconstrain
 from brancher.primitives import module
 from brancher.symbolic.batches import Value
+from brancher.symbolic.calls import Call
 from brancher.symbolic.expressions import Expression
-from brancher.symbolic.functions import Call
 
 _Independent: Any = type(constraints.independent(constraints.real, 1))
 
@@ -53,7 +53,7 @@ class Parameter(Expression):
         self._rank = value.dim()
         self.place = Place(
             label, self.holder._parameters, "value", constraint, transform_for(label, constraint)
-        )  # type: ignore[arg-type]
+        )
 
     @property
     def label(self) -> str:
@@ -183,7 +183,8 @@ def learnable(owner: str, argument: str, value: Any, constraint: Constraint) -> 
         constraint = constraint.base_constraint  # a number stands for all entries of a vector
     if tensor.dim() < constraint.event_dim:
         raise SiteTypeError(
-            f"variable '{owner}': expected argument '{argument}' with at least {constraint.event_dim} dimensions, "
+            f"variable '{owner}': expected argument '{argument}' with at least "
+            f"{constraint.event_dim} dimensions, "
             f"got shape {tuple(tensor.shape)}"
         )
     return Parameter(owner, argument, tensor.detach().clone(), _smooth(constraint))

@@ -241,7 +241,7 @@ class WassersteinVariationalGradientDescent(InferenceMethod):
     def _loss(
         self, density: Potential, places: torch.Tensor, spread: torch.Tensor, draws: int
     ) -> torch.Tensor:
-        """Negative ELBO of the mixture of all samplers; what leaves its cell is drawn by another's density."""
+        """Negative ELBO of the mixture of all samplers."""
         log_joint, log_mixture, _ = _mixture_draws(density, places, spread, draws)
         return (log_mixture - log_joint).mean()
 

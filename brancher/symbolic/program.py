@@ -1,4 +1,4 @@
-"""From variables to a plain model: a function that calls ``sample``, ``param``, ``plate`` and ``deterministic``."""
+"""From variables to a plain model: a function that calls ``sample``, ``param`` and ``plate``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from brancher.handlers import trace
 from brancher.primitives import deterministic, plate, sample
 from brancher.symbolic.alone import alone
 from brancher.symbolic.batches import Value, fitted
+from brancher.symbolic.calls import Call
 from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices
 from brancher.symbolic.expressions import Constant, Expression, Given
-from brancher.symbolic.functions import Call
 from brancher.symbolic.graph import check_names, closure
 from brancher.symbolic.observations import Observation, shaped
 from brancher.symbolic.parameters import Names, Parameter
@@ -134,14 +134,13 @@ class Program:
         if not tensors:
             return {}
         ranks = self._static_ranks()
+        observed = [node for node, _ in given if id(node) in tensors and isinstance(node, Variable)]
         shapes: dict[str, torch.Size] | None = None
         found = {}
-        for node, _ in given:
-            if id(node) not in tensors or not isinstance(node, Variable):
-                continue
+        for node in observed:
             shape = torch.Size()
             if ranks[id(node)] != 0:
-                shapes = self.shapes() if shapes is None else shapes
+                shapes = _shapes(Program(observed, data={})) if shapes is None else shapes
                 shape = shapes[node.name]
             found[id(node)] = shaped(node.name, tensors[id(node)], shape)
         return found
@@ -170,11 +169,10 @@ class Program:
         return found
 
     def shapes(self) -> dict[str, torch.Size]:
-        """Shape of one value of every variable, found by one run without data."""
-        plain = Program([n for n in self.nodes if isinstance(n, RandomVariable)] or self._roots, data={})
-        with alone():
-            record = trace(plain).get_trace()
-        return {site.name: site.fn.event_shape for site in record.sites("sample")}
+        """Shape of one value of every random variable, found by one run without data."""
+        if self._is_posterior:
+            return _shapes(self)
+        return _shapes(Program([n for n in self.nodes if isinstance(n, RandomVariable)], data={}))
 
     # The function
 
@@ -257,7 +255,8 @@ class Program:
                 return value
             if not isinstance(value.tensor, torch.Tensor):
                 raise SiteError(
-                    f"variable '{name}': expected an array as its value, got a {type(value.tensor).__name__}; "
+                    f"variable '{name}': expected an array as its value, got a "
+                    f"{type(value.tensor).__name__}; "
                     "index it"
                 )
             with run.inside(rows):
@@ -266,6 +265,12 @@ class Program:
                 return Value(deterministic(name, value.tensor, value.rank), value.rank)
 
         return run_it
+
+
+def _shapes(program: Program) -> dict[str, torch.Size]:
+    with alone():
+        record = trace(program).get_trace()
+    return {site.name: site.fn.event_shape for site in record.sites("sample")}
 
 
 def _value_of(node: Variable, rows: Rows | None) -> Callable[[_Run, Sequence[Value]], Value]:
@@ -293,7 +298,8 @@ def _as_obs(name: str, value: Value, law: Any) -> torch.Tensor:
     tensor = fitted(value, law.event_shape)
     if tensor.dim() < len(law.event_shape):
         raise SiteError(
-            f"variable '{name}': expected data of shape {list(law.event_shape)}, got {list(value.shape)} from an "
+            f"variable '{name}': expected data of shape {list(law.event_shape)}, got "
+            f"{list(value.shape)} from an "
             "expression; reshape it"
         )
     return tensor

@@ -129,6 +129,7 @@ def _joint(node: Expression, a: Rows | None, b: Rows | None) -> Rows | None:
     if a.name == b.name and a.size == b.size and a.present == b.present:
         return a
     raise SiteError(
-        f"variable '{getattr(node, 'name', node)}': expected one set of data points, got {a.size} of '{a.name}' and "
+        f"variable '{getattr(node, 'name', node)}': expected one set of data points, got {a.size} "
+        f"of '{a.name}' and "
         f"{b.size} of '{b.name}'; give its parents data of one length, or one RandomIndices"
     )

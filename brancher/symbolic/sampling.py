@@ -55,8 +55,10 @@ def draw(
         rows = (program.rows[site.name].present,) if site.name in program.rows else ()
         data = site.value.shape[site.value.dim() - rank :]
         full = (count, *(rows or (1,) * nesting), *data)
-        found[site.name] = site.value.expand(torch.broadcast_shapes(site.value.shape, full)).reshape(
-            (count, *rows, *data)
+        found[site.name] = (
+            site.value.detach()
+            .expand(torch.broadcast_shapes(site.value.shape, full))
+            .reshape((count, *rows, *data))
         )
     for variable in program.variables:
         if isinstance(variable, RandomIndices):

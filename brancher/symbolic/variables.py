@@ -74,7 +74,7 @@ class Variable(Expression):
         return self.model().get_variance(**options).loc[self.name]
 
     def get_entropy(self, **options: Any) -> Any:
-        """Entropy of this variable given its parents, in nats: its row of :meth:`ProbabilisticModel.get_entropy`."""
+        """Entropy given the parents, in nats: its row of :meth:`ProbabilisticModel.get_entropy`."""
         return self.model().get_entropy(**options).loc[self.name]
 
     def sample(self) -> torch.Tensor:
@@ -148,7 +148,8 @@ class RandomVariable(Variable):
         if found is None:
             known = [each.name for each in cls.family.arguments]
             raise SiteTypeError(
-                f"{cls.__name__}: expected arguments among {known}, got '{key}'{nearest(key, known) or '; remove it'}"
+                f"{cls.__name__}: expected arguments among {known}, got "
+                f"'{key}'{nearest(key, known) or '; remove it'}"
             )
         return found
 
@@ -201,7 +202,8 @@ class RandomVariable(Variable):
         for (keyword, own), value in zip(self._keywords, values, strict=True):
             if value.rank < own:
                 raise SiteError(
-                    f"variable '{self.name}': expected argument '{keyword}' with at least {own} dimensions, got "
+                    f"variable '{self.name}': expected argument '{keyword}' with at least {own} "
+                    "dimensions, got "
                     f"shape {tuple(value.shape)}"
                 )
             free = max(free, value.rank - own)

@@ -124,7 +124,8 @@ def test_coin() -> None:
     y = BernoulliVariable(probs=p, name="y")
     y.observe([1] * 24 + [0] * 6)
     model = ProbabilisticModel([y])
-    fit(model, posterior_model=[BetaVariable(1.0, 1.0, "p", learnable=True)], samples=50)
+    stages = ((400, 0.5), (300, 0.1), (200, 0.01))
+    fit(model, *stages, posterior_model=[BetaVariable(1.0, 1.0, "p", learnable=True)], samples=50)
     draws = model.get_posterior_sample(100_000, seed=0)["p"]
     assert draws.mean() == pytest.approx(0.7812, abs=0.01)
     assert draws.std() == pytest.approx(0.0720, rel=0.1)
@@ -170,7 +171,7 @@ class Net(nn.Module):
 
 
 def test_networks_learn_wherever_they_stand() -> None:
-    """In a leaf's own arguments, behind a deterministic variable and in the posterior; with dicts of results."""
+    """In a leaf's own arguments, behind a deterministic variable and in the posterior; dicts of results."""
     data = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
     leaf, hidden, encoder = Net(2, 5), nn.Linear(2, 2), Net(5, 2)
     z = NormalVariable(np.zeros(2), np.ones(2), "z")

@@ -207,13 +207,12 @@ def test_model_is_a_function_for_every_algorithm() -> None:
     model = ProbabilisticModel([y]).to_function()
     SVI(model, AutoNormal(model), compile=False).step()
     mcmc = MCMC(NUTS(model), 20, 20, compile=False, progress=False)
-    with pytest.warns(UserWarning):  # twenty draws are few
-        mcmc.run()
+    mcmc.run()
     assert mcmc.get_samples()["mu"].shape == (20,)
 
 
 def test_variable_is_sampled_inside_a_function_model() -> None:
-    a, b = two()
+    _, b = two()
 
     def model() -> None:
         value = b.sample()

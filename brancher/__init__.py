@@ -1,6 +1,6 @@
 """Probabilistic programming on PyTorch."""
 
-from brancher import distributions, handlers, infer, params, plots
+from brancher import distributions, handlers, infer, nn, params, plots
 from brancher.decorators import guide, model
 from brancher.distributions.validation import enable_validation, validation_enabled
 from brancher.handlers import condition, do
@@ -39,6 +39,7 @@ __all__ = [
     "markov",
     "model",
     "module",
+    "nn",
     "param",
     "params",
     "plate",

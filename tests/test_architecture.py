@@ -22,7 +22,7 @@ LAYERS = (
     ("params",),
     ("handlers",),
     ("primitives",),
-    ("optim",),
+    ("nn", "optim"),
     ("infer",),
     ("render",),
     ("symbolic",),

@@ -44,8 +44,8 @@ class Contents:
 
     def view(self, name: str) -> ModuleView | None:
         """Return the module that has a parameter of that name."""
-        for prefix, view in self.views.items():
-            if name.startswith(prefix) and name in view.leaves():
+        for view in self.views.values():
+            if name.startswith(view.prefix) and name in view.leaves():
                 return view
         return None
 

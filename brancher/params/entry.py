@@ -105,6 +105,11 @@ def transform_for(name: str, constraint: object) -> Transform | None:
 
 def first_value(name: str, init: Any) -> torch.Tensor:
     """Evaluate a callable initial value and convert to a tensor."""
+    if hasattr(init, "log_prob"):
+        raise ParamTypeError(
+            f"parameter '{name}': expected a value to start at, got the distribution "
+            f"{type(init).__name__}; write sample('{name}', ...) for a random variable, or give a value"
+        )
     if callable(init) and not isinstance(init, torch.Tensor):
         init = init()
     return as_value(name, init)

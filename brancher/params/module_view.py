@@ -25,13 +25,15 @@ class ModuleView:
     kept here is only a picture, taken again when the module no longer agrees with it.
 
     Args:
-        name: prefix of every parameter's name.
+        name: the module's name.
         module: the module; it keeps its own parameters.
         serial: place in the store's order of declaration.
+        prefix: first part of every parameter's name; empty for none.
     """
 
-    def __init__(self, name: str, module: nn.Module, serial: int) -> None:
+    def __init__(self, name: str, module: nn.Module, serial: int, prefix: str) -> None:
         self.name = name
+        self.prefix = prefix
         self.module = module
         self.serial = serial
         self._leaves: dict[str, torch.Tensor] = {}
@@ -66,7 +68,7 @@ class ModuleView:
 
     def buffers(self) -> dict[str, torch.Tensor]:
         """Return the module's persistent buffers under their names in the store."""
-        own = self.module.state_dict(keep_vars=True, prefix=f"{self.name}.")
+        own = self.module.state_dict(keep_vars=True, prefix=self.prefix and f"{self.prefix}.")
         leaves = {id(leaf) for leaf in self.leaves().values()}
         return {
             name: value
@@ -94,10 +96,10 @@ class ModuleView:
         return True
 
     def _look(self) -> None:
-        self._leaves = {f"{self.name}.{key}": leaf for key, leaf in self.module.named_parameters()}
+        self._leaves = dict(self.module.named_parameters(prefix=self.prefix))
         self._transforms = {}
         self._constraints = {
-            ".".join(part for part in (self.name, path, key) if part): constraint
+            ".".join(part for part in (self.prefix, path, key) if part): constraint
             for path, owner in self.module.named_modules()
             for key, constraint in _constraints_of(owner).items()
         }

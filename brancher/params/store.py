@@ -224,14 +224,15 @@ class ParamStore(ParamMapping):
             )
         self[name] = new_param
 
-    def register_module(self, name: str, module: nn.Module) -> nn.Module:
-        """Show a module's parameters in the store as ``"<name>.<parameter>"``, without copies.
+    def register_module(self, name: str, module: nn.Module, prefix: str | None = None) -> nn.Module:
+        """Show a module's parameters in the store as ``"<prefix>.<parameter>"``, without copies.
 
         Values that were loaded from a file before the module was there are written into it.
 
         Args:
-            name: prefix of the parameters' names.
+            name: the module's name.
             module: the module; it keeps its parameters.
+            prefix: first part of the parameters' names, empty for none; the module's name by default.
 
         Returns:
             The module itself.
@@ -257,7 +258,8 @@ class ParamStore(ParamMapping):
                 BrancherWarning,
                 stacklevel=2,
             )
-        view = ModuleView(name, module, next(contents.serials) if known is None else known.serial)
+        serial = next(contents.serials) if known is None else known.serial
+        view = ModuleView(name, module, serial, name if prefix is None else prefix)
         contents.show(view)
         return module
 

@@ -83,6 +83,15 @@ def module(name: str, nn_module: torch.nn.Module, update_module_params: bool = F
             "use param for tensors"
         )
     current_store().register_module(name, nn_module)
+    return show_module(name, nn_module)
+
+
+def show_module(name: str, nn_module: torch.nn.Module) -> Any:
+    """Show a module's parameters to the handlers as param sites ``{name}.{parameter}``.
+
+    Returns:
+        The module; or, where handlers replaced parameters, a callable that runs it with those.
+    """
     replaced: dict[str, Any] = {}
     for key, parameter in nn_module.named_parameters():
         if not parameter.requires_grad:

@@ -58,7 +58,7 @@ class AutoGuide(GuideModule, ABC):
         GuideError: the model is no function.
     """
 
-    caches = GuideModule.caches | {"_seen", "_forgotten"}
+    caches = GuideModule.caches | {"_seen", "_forgotten", "_example"}
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class AutoGuide(GuideModule, ABC):
         super().forget_caches()
         self._seen: set[Any] = set()
         self._forgotten: Trace | None = None
+        self._example: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
 
     @property
     def latents(self) -> tuple[Latent, ...]:
@@ -130,7 +131,7 @@ class AutoGuide(GuideModule, ABC):
                 self.declare(shown.latents)
             self._latents, self._given = shown.latents, shown.given
             self.forget_caches()
-            self._forgotten = shown.trace
+            self._forgotten, self._example = shown.trace, (args, kwargs)
         self.register()
         return self
 
@@ -257,8 +258,11 @@ class AutoGuide(GuideModule, ABC):
     def constrained(self, draws: Draws, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensors:
         """Values of every latent site, with all rows of every plate.
 
-        Rows are those of the call only where a support must be asked from the model.
+        Rows are those of the call only where a support must be asked from the model; without arguments
+        it is asked with those that the guide was set up with.
         """
+        if not args and not kwargs:
+            args, kwargs = self._example
         values: Tensors = {}
         rows: Rows = {}
 

@@ -60,7 +60,7 @@ class PyroParam(_Attribute):
     ) -> None:
         if not isinstance(constraint, Constraint):
             raise ParamTypeError(
-    """An attribute of a :class:`PyroModule` that is a random variable, sampled once in each of its calls.
+                f"PyroParam: expected a Constraint, got {type(constraint).__name__}; use one of "
                 "brancher.distributions.constraints"
             )
         self.init_value, self.constraint, self.event_dim = init_value, constraint, event_dim
@@ -75,7 +75,7 @@ class PyroParam(_Attribute):
 
 
 class PyroSample(_Attribute):
-    """A random variable as an attribute of a :class:`PyroModule`, sampled once in each call of the module.
+    """A random variable as an attribute of a :class:`PyroModule`, sampled once in each of its calls.
 
     Assigned to an attribute, or decorating a method that makes the prior.
 

@@ -1,25 +1,59 @@
-"""The models of the SVI benchmarks, in this library, in Pyro, and written by hand in torch."""
+"""The models of the SVI benchmarks, for this library and for Pyro: the names they use are the same."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 Y = torch.tensor([28.0, 8, -3, 7, -1, 1, 18, 12])
 SIGMA = torch.tensor([15.0, 10, 16, 11, 9, 11, 10, 18])
+ROWS, COLUMNS, GROUPS, LENGTH, BATCH = 1000, 10, 50, 20, 128
 
 
-def logistic_data() -> tuple[torch.Tensor, torch.Tensor]:
-    """1000 rows, 10 columns, from known weights."""
+class Problem(NamedTuple):
+    """A model with what it is fitted to.
+
+    Attributes:
+        model: the model.
+        guide: its guide; None for a mean-field normal.
+        args: for model and guide.
+        particles: draws of the guide in one step.
+    """
+
+    model: Callable[..., Any]
+    guide: Callable[..., Any] | None
+    args: tuple[torch.Tensor, ...]
+    particles: int = 1
+
+
+def logistic_data(rows: int = ROWS) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of 10 columns, and outcomes from known weights."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1000, 10, generator=generator)
-    weights = torch.linspace(-1.0, 1.0, 10)
+    x = torch.randn(rows, COLUMNS, generator=generator)
+    weights = torch.linspace(-1.0, 1.0, COLUMNS)
     return x, torch.bernoulli(torch.sigmoid(x @ weights), generator=generator)
 
 
-def schools(ppl: ModuleType, dist: Any) -> Any:
+def group_data(groups: int = GROUPS) -> torch.Tensor:
+    """One observation a group."""
+    return torch.linspace(-2.0, 2.0, groups)
+
+
+def series_data(length: int = LENGTH) -> torch.Tensor:
+    """A short wave."""
+    return torch.sin(torch.linspace(0.0, 6.0, length))
+
+
+def image_data() -> torch.Tensor:
+    """A batch of binary images of 784 pixels."""
+    return torch.bernoulli(torch.full((BATCH, 784), 0.3), generator=torch.Generator().manual_seed(0))
+
+
+def schools(ppl: ModuleType, dist: Any) -> Problem:
     """Hierarchical, 10 latents: two scalars and a plate of eight."""
 
     def model(sigma: torch.Tensor, y: torch.Tensor) -> None:
@@ -29,92 +63,94 @@ def schools(ppl: ModuleType, dist: Any) -> Any:
             theta = ppl.sample("theta", dist.Normal(mu, tau))
             ppl.sample("y", dist.Normal(theta, sigma), obs=y)
 
-    return model, (SIGMA, Y)
+    return Problem(model, None, (SIGMA, Y))
 
 
-def logreg(ppl: ModuleType, dist: Any) -> Any:
-    """Logistic regression, 1000 rows, 10 columns."""
-    x, y = logistic_data()
+def logreg(ppl: ModuleType, dist: Any, rows: int = ROWS) -> Problem:
+    """Logistic regression, 10 columns."""
 
     def model(x: torch.Tensor, y: torch.Tensor) -> None:
-        w = ppl.sample("w", dist.Normal(torch.zeros(10), 1.0).to_event(1))
-        with ppl.plate("row", 1000):
+        w = ppl.sample("w", dist.Normal(torch.zeros(COLUMNS), 1.0).to_event(1))
+        with ppl.plate("row", len(y)):
             ppl.sample("y", dist.Bernoulli(logits=x @ w), obs=y)
 
-    return model, (x, y)
+    return Problem(model, None, logistic_data(rows))
 
 
-def sites(ppl: ModuleType, dist: Any) -> Any:
-    """Hierarchical with 53 separate latent sites: mean, spread, noise and 50 groups in a loop."""
-    data = torch.linspace(-2.0, 2.0, 50)
+def sites(ppl: ModuleType, dist: Any, groups: int = GROUPS) -> Problem:
+    """Hierarchical with separate latent sites: mean, spread, noise and each group, in a loop."""
 
     def model(y: torch.Tensor) -> None:
         mu = ppl.sample("mu", dist.Normal(0.0, 1.0))
         tau = ppl.sample("tau", dist.LogNormal(0.0, 1.0))
         noise = ppl.sample("noise", dist.LogNormal(0.0, 1.0))
-        for i in range(50):
+        for i in range(len(y)):
             theta = ppl.sample(f"theta_{i}", dist.Normal(mu, tau))
             ppl.sample(f"y_{i}", dist.Normal(theta, noise), obs=y[i])
 
-    return model, (data,)
+    return Problem(model, None, (group_data(groups),))
 
 
-class ByHand:
-    """Mean-field normal guide, ELBO and Adam in plain eager torch, one tensor pair a latent."""
+def autoregression(ppl: ModuleType, dist: Any, length: int = LENGTH, particles: int = 300) -> Problem:
+    """A hidden autoregression, a site a moment, with a guide of the same structure."""
 
-    def __init__(self, name: str) -> None:
-        shapes = {
-            "schools": {"mu": (), "tau": (), "theta": (8,)},
-            "logreg": {"w": (10,)},
-            "sites": {"mu": (), "tau": (), "noise": (), **{f"theta_{i}": () for i in range(50)}},
-        }[name]
-        self.loc = {k: torch.zeros(s, requires_grad=True) for k, s in shapes.items()}
-        self.log_scale = {k: torch.full(s, -2.3, requires_grad=True) for k, s in shapes.items()}
-        self.optimizer = torch.optim.Adam([*self.loc.values(), *self.log_scale.values()], lr=0.01)
-        self.log_joint = getattr(self, f"_{name}")
-        self.args = {
-            "schools": (SIGMA, Y),
-            "logreg": logistic_data(),
-            "sites": (torch.linspace(-2.0, 2.0, 50),),
-        }[name]
+    def logit_normal(loc: Any, scale: Any) -> Any:
+        return dist.TransformedDistribution(dist.Normal(loc, scale), [dist.transforms.SigmoidTransform()])
 
-    def step(self) -> float:
-        """One draw, one gradient, one update; the loss is read as SVI reads it."""
-        normal = torch.distributions.Normal
-        draws, log_q = {}, torch.zeros(())
-        for name, loc in self.loc.items():
-            q = normal(loc, self.log_scale[name].exp(), validate_args=False)
-            draws[name] = q.rsample()
-            log_q = log_q + q.log_prob(draws[name]).sum()
-        loss = log_q - self.log_joint(draws, *self.args)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return float(loss.detach())
+    def model(y: torch.Tensor) -> None:
+        b = ppl.sample("b", logit_normal(0.5, 1.0))
+        x = ppl.sample("x_0", dist.Normal(0.0, 1.0))
+        ppl.sample("y_0", dist.Normal(x, 0.3), obs=y[0])
+        for t in range(1, len(y)):
+            x = ppl.sample(f"x_{t}", dist.Normal(b * x, 1.0))
+            ppl.sample(f"y_{t}", dist.Normal(x, 0.3), obs=y[t])
 
-    def _schools(self, z: dict[str, torch.Tensor], sigma: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        normal = torch.distributions.Normal
-        # LogNormal(0, 1) of exp(u), with the Jacobian, is N(0, 1) of u.
-        prior = normal(0.0, 5.0, validate_args=False).log_prob(z["mu"])
-        prior = prior + normal(0.0, 1.0, validate_args=False).log_prob(z["tau"])
-        group = normal(z["mu"], z["tau"].exp(), validate_args=False).log_prob(z["theta"]).sum()
-        return prior + group + normal(z["theta"], sigma, validate_args=False).log_prob(y).sum()
+    def guide(y: torch.Tensor) -> None:
+        positive, zero, one = dist.constraints.positive, torch.tensor(0.0), torch.tensor(1.0)
+        b_scale = ppl.param("b_scale", torch.tensor(0.5), constraint=positive)
+        ppl.sample("b", logit_normal(ppl.param("b_loc", torch.tensor(0.5)), b_scale))
+        memory = torch.sigmoid(ppl.param("memory", zero))
+        x = 0.0
+        for t in range(len(y)):
+            scale = ppl.param(f"scale_{t}", one, constraint=positive)
+            x = ppl.sample(f"x_{t}", dist.Normal(memory * x + ppl.param(f"shift_{t}", zero), scale))
 
-    def _logreg(self, z: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        prior = torch.distributions.Normal(0.0, 1.0, validate_args=False).log_prob(z["w"]).sum()
-        law = torch.distributions.Bernoulli(logits=x @ z["w"], validate_args=False)
-        return prior + law.log_prob(y).sum()
-
-    def _sites(self, z: dict[str, torch.Tensor], y: torch.Tensor) -> torch.Tensor:
-        normal = torch.distributions.Normal
-        unit = normal(0.0, 1.0, validate_args=False)
-        total = unit.log_prob(z["mu"]) + unit.log_prob(z["tau"]) + unit.log_prob(z["noise"])
-        spread, noise = z["tau"].exp(), z["noise"].exp()
-        for i in range(50):
-            theta = z[f"theta_{i}"]
-            total = total + normal(z["mu"], spread, validate_args=False).log_prob(theta)
-            total = total + normal(theta, noise, validate_args=False).log_prob(y[i])
-        return total
+    return Problem(model, guide, (series_data(length),), particles)
 
 
-MODELS = {"schools": schools, "logreg": logreg, "sites": sites}
+class Autoencoder(nn.Module):
+    """Encoder 784-400-2x20, decoder 20-400-784."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Sequential(nn.Linear(784, 400), nn.Softplus(), nn.Linear(400, 40))
+        self.decoder = nn.Sequential(nn.Linear(20, 400), nn.Softplus(), nn.Linear(400, 784))
+
+
+def vae(ppl: ModuleType, dist: Any) -> Problem:
+    """A variational autoencoder, one batch of 128."""
+    net = Autoencoder()
+
+    def model(x: torch.Tensor) -> None:
+        ppl.module("decoder", net.decoder)
+        with ppl.plate("image", len(x)):
+            z = ppl.sample("z", dist.Normal(torch.zeros(len(x), 20), 1.0).to_event(1))
+            ppl.sample("x", dist.Bernoulli(logits=net.decoder(z)).to_event(1), obs=x)
+
+    def guide(x: torch.Tensor) -> None:
+        ppl.module("encoder", net.encoder)
+        with ppl.plate("image", len(x)):
+            loc, log_scale = net.encoder(x).chunk(2, -1)
+            ppl.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+    return Problem(model, guide, (image_data(),))
+
+
+MODELS: dict[str, Callable[[Any, Any], Problem]] = {
+    "schools": schools,
+    "logreg": logreg,
+    "sites": sites,
+    "autoregression": autoregression,
+    "vae": vae,
+}

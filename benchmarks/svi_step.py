@@ -1,4 +1,10 @@
-"""One step of SVI: this library against hand-written eager torch and, where installed, Pyro."""
+"""One step of SVI: this library beside hand-written eager torch, Pyro and NumPyro.
+
+Every side draws, takes the loss and its gradient, does one update of Adam and reads the loss, in turns, on
+one core. NumPyro's ``run`` is the slope of two lengths, its compilation left out, as ours is.
+
+Run: python benchmarks/svi_step.py [--only schools,logreg] [--without-peers]
+"""
 
 from __future__ import annotations
 
@@ -6,20 +12,38 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
-import torch
-from harness import alternate, report
-from svi_models import MODELS, ByHand
+from harness import Side, alternate, one_thread, report
 
-import brancher
-from brancher import distributions as dist
-from brancher import optim
-from brancher.infer import SVI
-from brancher.infer.autoguide import AutoNormal
+one_thread()
+
+import pandas as pd  # noqa: E402
+import torch  # noqa: E402
+from svi_by_hand import BY_HAND  # noqa: E402
+from svi_models import MODELS  # noqa: E402
+
+import brancher  # noqa: E402
+from brancher import ParamStore, optim  # noqa: E402
+from brancher import distributions as dist  # noqa: E402
+from brancher.infer import SVI, Trace_ELBO  # noqa: E402
+from brancher.infer.autoguide import AutoNormal  # noqa: E402
+
+#: Steps of NumPyro's longer run: enough for its compilation, which varies by 0.1 s, to drop out.
+SLOPE = {"schools": 100_000, "logreg": 50_000, "sites": 50_000, "autoregression": 1_000, "vae": 60}
+
+#: (quantity, side, side it is compared with)
+RATIOS = [
+    ("eager / by hand", "eager", "by hand"),
+    ("compiled / by hand", "compiled", "by hand"),
+    ("compiled / eager", "compiled", "eager"),
+    ("compiled / NumPyro", "compiled", "NumPyro"),
+    ("run / NumPyro run", "run", "NumPyro run"),
+    ("Pyro / compiled", "Pyro", "compiled"),
+    ("Pyro jit / compiled", "Pyro jit", "compiled"),
+]
 
 
-def repeat(step: Callable[..., Any], *args: Any) -> Callable[[int], None]:
-    """A function that makes the given number of steps."""
+def repeat(step: Callable[..., Any], *args: Any) -> Side:
+    """A side that makes the given number of steps."""
 
     def run(calls: int) -> None:
         for _ in range(calls):
@@ -28,52 +52,84 @@ def repeat(step: Callable[..., Any], *args: Any) -> Callable[[int], None]:
     return run
 
 
-def ours(name: str) -> Callable[[int], None]:
-    """Eager ``SVI.step`` with AutoNormal."""
-    model, args = MODELS[name](brancher, dist)
-    return repeat(SVI(model, AutoNormal(model), optim.Adam({"lr": 0.01})).step, *args)
-
-
-def pyro(name: str, validate: bool) -> Callable[[int], None]:
-    """Pyro's ``SVI.step`` with AutoNormal."""
-    import pyro as peer
-    from pyro import distributions as peer_dist
-    from pyro import infer
-    from pyro import optim as peer_optim
-
-    model, args = MODELS[name](peer, peer_dist)
-    guide = infer.autoguide.AutoNormal(model)
-    svi = infer.SVI(model, guide, peer_optim.Adam({"lr": 0.01}), infer.Trace_ELBO())
+def ours(name: str, way: str) -> Side:
+    """``SVI.step`` eager or compiled, or ``SVI.run`` compiled."""
+    model, guide, args, particles = MODELS[name](brancher, dist)
+    elbo = Trace_ELBO(num_particles=particles)
+    guide = guide or AutoNormal(model)
+    svi = SVI(model, guide, optim.Adam({"lr": 0.01}), elbo, store=ParamStore(), compile=way != "eager")
+    if way != "run":
+        return repeat(svi.step, *args)
 
     def run(calls: int) -> None:
-        peer.enable_validation(validate)
-        for _ in range(calls):
-            svi.step(*args)
+        svi.run(calls, *args, progress=False)
 
     return run
 
 
+def pyro(name: str, kind: str) -> Side:
+    """Pyro's ``SVI.step``: its default, without validation, or with the jitted ELBO."""
+    import pyro as peer
+    from pyro import distributions as peer_dist
+    from pyro import infer
+
+    peer_dist.constraints = torch.distributions.constraints  # the same names for both
+    peer.clear_param_store()
+    model, guide, args, particles = MODELS[name](peer, peer_dist)
+    elbo = infer.JitTrace_ELBO if kind == "jit" else infer.Trace_ELBO
+    options = {"num_particles": particles, "vectorize_particles": particles > 1, "max_plate_nesting": 1}
+    loss = elbo(**options, **({"ignore_jit_warnings": True} if kind == "jit" else {}))
+    guide = guide or infer.autoguide.AutoNormal(model)
+    svi = infer.SVI(model, guide, peer.optim.Adam({"lr": 0.01}), loss)
+
+    def run(calls: int) -> None:
+        peer.enable_validation(kind == "default")
+        torch.distributions.Distribution.set_default_validate_args(kind == "default")
+        for _ in range(calls):
+            svi.step(*args)
+        torch.distributions.Distribution.set_default_validate_args(True)
+
+    return run
+
+
+def numpyro(name: str) -> dict[str, Side]:
+    """NumPyro's jitted step and its run."""
+    import svi_models_numpyro as peer
+
+    slope = peer.runner(name)
+    return {"NumPyro": peer.stepper(name), "NumPyro run": lambda calls: slope(SLOPE[name])}
+
+
+def measure(name: str, peers: bool, rounds: int) -> dict[str, float]:
+    """Microseconds a step of every side for one model, and the ratios."""
+    sides = {"by hand": repeat(BY_HAND[name]())}
+    sides |= {way: ours(name, way) for way in ("eager", "compiled", "run")}
+    times = {}
+    if peers:
+        sides |= {"Pyro": pyro(name, "default"), "Pyro unvalidated": pyro(name, "unvalidated")}
+        sides |= {"Pyro jit": pyro(name, "jit")}
+        other = numpyro(name)
+        sides["NumPyro"] = other["NumPyro"]
+        # The slope costs seconds a turn and compares with `run` alone.
+        pair = {"run": sides["run"], "NumPyro run": other["NumPyro run"]}
+        times = alternate(pair, SLOPE[name], rounds=3)
+    times = {**alternate(sides, rounds=rounds), **times}
+    table = {f"{side} [us]": value for side, value in times.items()}
+    ratios = {text: times[a] / times[b] for text, a, b in RATIOS if a in times and b in times}
+    return {**table, **ratios}
+
+
 def main() -> None:
-    """Print microseconds a step and their ratio to hand-written torch."""
+    """Print microseconds a step and ratios, a column a model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--peers", action="store_true", help="time Pyro as well")
+    parser.add_argument("--only", default=",".join(MODELS), help="models, with commas between")
+    parser.add_argument("--without-peers", action="store_true", help="leave Pyro and NumPyro out")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = {}
-    for name in MODELS:
-        sides = {"by hand": repeat(ByHand(name).step), "brancher": ours(name)}
-        if options.peers:
-            sides |= {"pyro": pyro(name, True), "pyro, no validation": pyro(name, False)}
-        times = alternate(sides, options.calls, options.rounds)
-        rows[name] = {f"{side} [us]": value for side, value in times.items()}
-        rows[name] |= {
-            f"{side} / by hand": value / times["by hand"]
-            for side, value in times.items()
-            if side != "by hand"
-        }
-    report("svi_step", pd.DataFrame(rows).T, "brancher", "pyro-ppl")
+    chosen = options.only.split(",")
+    table = pd.DataFrame({name: measure(name, not options.without_peers, options.rounds) for name in chosen})
+    whole = set(chosen) == set(MODELS) and not options.without_peers
+    report("svi_step" if whole else None, table, "brancher", "pyro-ppl", "numpyro", "jax")
 
 
 if __name__ == "__main__":

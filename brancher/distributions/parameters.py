@@ -101,14 +101,14 @@ def _converted(family: object, arguments: dict[str, Any]) -> tuple[torch.Tensor,
                 break
     converted = []
     for name, value in arguments.items():
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor) and not value.dtype.is_complex:
             converted.append(value if value.dtype.is_floating_point else value.to(dtype))
         elif isinstance(value, (float, int, Real)):
             converted.append(torch.full((), float(value), dtype=dtype, device=device))
         else:
             raise DistributionTypeError(
-                f"{name_of(family)}: expected parameter '{name}' as a number or a tensor, got "
-                f"{type(value).__name__}; convert it with torch.as_tensor"
+                f"{name_of(family)}: expected parameter '{name}' as a real number or tensor, got "
+                f"{getattr(value, 'dtype', type(value).__name__)}; convert it with torch.as_tensor"
             )
     return tuple(converted)
 

@@ -4,6 +4,7 @@ from brancher.handlers.block import block
 from brancher.handlers.broadcast import broadcast
 from brancher.handlers.condition import condition
 from brancher.handlers.do import do
+from brancher.handlers.enum import enum
 from brancher.handlers.equalize import equalize
 from brancher.handlers.escape import NonlocalExit, escape
 from brancher.handlers.infer_config import infer_config
@@ -31,6 +32,7 @@ __all__ = [
     "broadcast",
     "condition",
     "do",
+    "enum",
     "equalize",
     "escape",
     "get_mask",

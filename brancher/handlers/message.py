@@ -43,7 +43,8 @@ class Frame:
 class Message:
     """What a primitive asks and what the handlers answered; a site once it is in a trace.
 
-    Fields can be read and written as items too (``site["value"]``).
+    Fields can be read and written as items too (``site["value"]``). ``enumerated`` says, where a handler
+    enumerates discrete sites, which of them a batch dimension of the site's tensors belongs to.
     """
 
     type: str
@@ -61,6 +62,7 @@ class Message:
     stop: bool = False
     continuation: Callable[[Message], None] | None = None
     intervener: object | None = None
+    enumerated: dict[int, str] | None = None
     unconstrained: torch.Tensor | None = None
     unscaled_log_prob: torch.Tensor | None = None
     log_prob: torch.Tensor | None = None
@@ -98,4 +100,5 @@ class Message:
         twin = copy.copy(self)
         twin.infer = dict(self.infer)
         twin.kwargs = dict(self.kwargs)
+        twin.enumerated = None if self.enumerated is None else dict(self.enumerated)
         return twin

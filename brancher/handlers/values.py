@@ -26,6 +26,11 @@ def as_value(name: str, value: Any, fn: Any) -> torch.Tensor:
     """
     if not isinstance(value, torch.Tensor):
         value = _convert(name, value)
+    if value.is_complex() and _has_real_support(fn):
+        raise SiteTypeError(
+            f"site '{name}': expected a value of real numbers for {type(fn).__name__}, got complex ones "
+            f"({value.dtype}); observe value.real, or torch.view_as_real(value)"
+        )
     if not value.is_floating_point() and not value.is_complex() and _is_continuous(fn):
         value = value.to(torch.get_default_dtype())
     return value  # type: ignore[no-any-return]
@@ -66,5 +71,13 @@ def _convert(name: str, value: Any) -> torch.Tensor:
 def _is_continuous(fn: Any) -> bool:
     try:
         return not fn.support.is_discrete
+    except (NotImplementedError, AttributeError):
+        return False
+
+
+def _has_real_support(fn: Any) -> bool:
+    """Whether a distribution says where its values lie; every constraint is one on real numbers."""
+    try:
+        return fn.support is not None
     except (NotImplementedError, AttributeError):
         return False

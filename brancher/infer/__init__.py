@@ -9,11 +9,14 @@ from brancher.infer.elbo import (
     JitTraceMeanField_ELBO,
     RenyiELBO,
     Trace_ELBO,
+    TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
 )
+from brancher.infer.enumeration import config_enumerate, infer_discrete
 from brancher.infer.importance import Importance
 from brancher.infer.initialization import (
+    init_to_draw,
     init_to_feasible,
     init_to_generated,
     init_to_mean,
@@ -24,7 +27,16 @@ from brancher.infer.initialization import (
 )
 from brancher.infer.log_likelihood import log_likelihood
 from brancher.infer.marginal import EmpiricalMarginal
-from brancher.infer.mcmc import HMC, MCMC, NUTS, ChEES, RandomWalk
+from brancher.infer.mcmc import (
+    HMC,
+    MCMC,
+    NUTS,
+    ChEES,
+    FlatDensity,
+    RandomWalk,
+    initialize_model,
+    log_density,
+)
 from brancher.infer.predictive import Predictive
 from brancher.infer.samples import Samples, summary
 from brancher.infer.svi import SVI
@@ -34,6 +46,7 @@ __all__ = [
     "ELBO",
     "ELBOModule",
     "EmpiricalMarginal",
+    "FlatDensity",
     "HMC",
     "Importance",
     "JitTraceGraph_ELBO",
@@ -46,10 +59,14 @@ __all__ = [
     "RenyiELBO",
     "SVI",
     "Samples",
+    "TraceEnum_ELBO",
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "Trace_ELBO",
     "autoguide",
+    "config_enumerate",
+    "infer_discrete",
+    "init_to_draw",
     "init_to_feasible",
     "init_to_generated",
     "init_to_mean",
@@ -57,6 +74,8 @@ __all__ = [
     "init_to_sample",
     "init_to_uniform",
     "init_to_value",
+    "initialize_model",
+    "log_density",
     "log_likelihood",
     "reparam",
     "summary",

@@ -88,10 +88,12 @@ def check_pair(model_trace: Trace, guide_trace: Trace) -> None:
         for s in guide_trace.sites("sample")
         if not s.is_observed and not s.infer.get("is_auxiliary") and s.name not in model_trace.plates()
     }
-    missing = [n for n, s in model_sites.items() if n not in guide_trace and not s.infer.get("enumerate")]
+    summed_out = {n for n, s in model_sites.items() if s.enumerated and n in s.enumerated.values()}
+    missing = [n for n in model_sites if n not in guide_trace and n not in summed_out]
     extra = [name for name in guide_sites if name not in model_sites]
+    wanted = [name for name in model_sites if name not in summed_out]
     if missing or extra:
-        raise GuideError(_mismatch(model_trace, list(model_sites), list(guide_sites), missing, extra))
+        raise GuideError(_mismatch(model_trace, wanted, list(guide_sites), missing, extra))
     for name, site in guide_sites.items():
         got, expected = len(site.fn.event_shape), len(model_sites[name].fn.event_shape)
         if got != expected:
@@ -124,7 +126,9 @@ def _check_shapes(model_site: Message, guide_site: Message) -> None:
 
 def _own_shape(site: Message) -> tuple[int, ...]:
     frames = {frame.dim: frame for frame in site.frames if frame.dim is not None}
-    return tuple(_shown(tuple(site.fn.batch_shape), frames))
+    batch, enumerated = tuple(site.fn.batch_shape), site.enumerated or ()
+    own = tuple(1 if dim in enumerated else batch[dim] for dim in range(-len(batch), 0))
+    return tuple(_shown(own, frames))
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -171,12 +175,12 @@ def _check_batch(site: Message, role: str) -> None:
     actual = tuple(score(site).shape)
     declared = {frame.dim: frame for frame in site.frames if frame.dim is not None}
     for dim in range(-len(actual), 0):
-        if actual[dim] != 1 and dim not in declared:
+        if actual[dim] != 1 and dim not in declared and dim not in (site.enumerated or ()):
             expected, plates = _expected(actual, declared), [f.name for f in site.frames if not is_own(f)]
             raise SiteError(
                 f"{role} site '{site.name}': expected a log_prob of shape {expected} (its "
-                f"plates: {plates}), got {_shown(actual, declared)} with size {actual[dim]} at dim {dim} outside "
-                f"any plate; add .to_event({-dim}) if the entries belong together, or open "
+                f"plates: {plates}), got {_shown(actual, declared)} with size {actual[dim]} at dim {dim} "
+                f"outside any plate; add .to_event({-dim}) if the entries belong together, or open "
                 f"plate('...', {actual[dim]}, dim={dim}) if they are independent"
             )
         if dim in declared and actual[dim] not in (1, declared[dim].size):

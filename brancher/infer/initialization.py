@@ -138,14 +138,53 @@ def init_to_generated(
         site: the site; None to set the option.
         generate: returns a strategy, such as ``lambda: init_to_value(values=next(starts))``.
     """
-    strategy: list[Init] = []
-
-    def init(now: Message) -> torch.Tensor:
-        if not strategy:
-            strategy.append(generate())
-        return strategy[0](now)
-
+    init = _EachRun(generate)
     return init if site is None else init(site)
+
+
+def init_to_draw(site: Message | None = None, draws: Mapping[str, Any] | None = None) -> Any:
+    """Start each run of the model, each chain of a sampler, at a draw of its own from given ones.
+
+    The sites of one run take the same row, so that what the draws know of their dependence is kept. Sites
+    without draws start at :func:`init_to_uniform`.
+
+    Args:
+        site: the site; None to set the option.
+        draws: constrained values by site with the draws on the left, as a fitted guide's
+            ``sample_posterior``, ``Pathfinder.get_samples``, ``Predictive`` or an earlier run gives them.
+
+    Example:
+        >>> start = init_to_draw(draws={"x": torch.tensor([1.0, 1.0])})
+        >>> start(handlers.trace(lambda: sample("x", dist.Normal(0.0, 1.0))).get_trace()["x"])
+        tensor(1.)
+    """
+    lead = getattr(draws, "batch_ndims", 1)
+    rows = {name: torch.as_tensor(value).detach() for name, value in (draws or {}).items()}
+    rows = {name: value.flatten(0, lead - 1) if lead > 1 else value for name, value in rows.items()}
+    count = min((len(value) for value in rows.values()), default=0)
+
+    def one() -> Init:
+        row = int(torch.randint(max(count, 1), ()))
+        values = {name: value[row] for name, value in rows.items()}
+        return functools.partial(init_to_value, values=values, fallback=init_to_uniform)
+
+    init = _EachRun(one)
+    return init if site is None else init(site)
+
+
+class _EachRun:
+    """Asks for a strategy at the first site of each run: a site that comes again begins a new one."""
+
+    def __init__(self, generate: Callable[[], Init]) -> None:
+        self.generate = generate
+        self.strategy: Init | None = None
+        self.seen: set[str] = set()
+
+    def __call__(self, site: Message) -> torch.Tensor:
+        if self.strategy is None or site.name in self.seen:
+            self.strategy, self.seen = self.generate(), set()
+        self.seen.add(site.name)
+        return self.strategy(site)
 
 
 def _from_unconstrained(site: Message, make: Callable[..., torch.Tensor]) -> torch.Tensor:

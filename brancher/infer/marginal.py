@@ -33,7 +33,7 @@ class EmpiricalMarginal(Empirical):
 
     Example:
         >>> from brancher.infer import EmpiricalMarginal, Importance
-        >>> model = lambda: sample("x", dist.Normal(torch.zeros(2), 1.0))
+        >>> model = lambda: sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1))
         >>> marginal = EmpiricalMarginal(Importance(model, num_samples=100).run(), sites="x")
         >>> marginal.sample((5,)).shape, marginal.mean.shape
         (torch.Size([5, 2]), torch.Size([2]))

@@ -65,5 +65,7 @@ class markov:  # noqa: N801
             return functools.wraps(fn)(markov(fn, history=self.history).__call__)
         if not callable(self.over):
             raise HandlerError(f"markov: expected a function, got {type(self.over).__name__}")
-        with self._scope(self._step):
+        # A function that calls itself is one step deeper each time.
+        step = sum(entry.origin is self for entry in stack.current())
+        with self._scope(step):
             return self.over(*args, **kwargs)

@@ -15,11 +15,12 @@ from brancher.errors import BrancherWarning, SiteError, SiteTypeError
 from brancher.handlers import stack
 from brancher.handlers.message import Message
 from brancher.handlers.plate import open_frames
+from brancher.handlers.record import family
 from brancher.handlers.values import as_value
 
 
 def check_observation(site: Message) -> None:
-    """Check an observed value against its distribution: shape and NaN.
+    """Check an observed value against its distribution: shape, device and NaN.
 
     Raises:
         SiteError: the value would broadcast to another shape, or holds NaN where it counts.
@@ -30,10 +31,10 @@ def check_observation(site: Message) -> None:
     batch, event = tuple(fn.batch_shape), tuple(fn.event_shape)
     expected = batch + event
     _check_shape(site, tuple(value.shape), expected)
+    _check_device(site, value)
     if value.numel() < torch.Size(expected).numel():
         _warn_repeated(site, tuple(value.shape))
-    if value.is_floating_point() and site.mask is None and not isinstance(fn, MaskedDistribution):
-        _check_nan(site, value)
+    check_nan(site)
 
 
 def _check_shape(site: Message, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
@@ -75,7 +76,36 @@ def _size_at(shape: tuple[int, ...], dim: int) -> int:
     return shape[dim] if len(shape) >= -dim else 1
 
 
-def _check_nan(site: Message, value: torch.Tensor) -> None:
+def _check_device(site: Message, value: torch.Tensor) -> None:
+    theirs = _device_of(site.fn)
+    # A single number of the CPU goes with tensors of every device.
+    if theirs is None or value.device == theirs or (value.device.type == "cpu" and not value.dim()):
+        return
+    raise SiteError(
+        f"site '{site.name}': expected obs on device {theirs}, where the parameters of its "
+        f"{family(site.fn)} are, got device {value.device}; move the data with .to('{theirs}')"
+    )
+
+
+def _device_of(fn: Any) -> torch.device | None:
+    """Where the tensors of a distribution lie; None for mere numbers on the CPU."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    for part in vars(fn).values():
+        if isinstance(part, torch.Tensor) and (part.dim() or part.device.type != "cpu"):
+            return part.device
+    return None
+
+
+def check_nan(site: Message) -> None:
+    """Refuse NaN among observed data, where no mask says that they do not count.
+
+    Raises:
+        SiteError: naming the site, how many are NaN and the first of them.
+    """
+    value, masked = site.value, site.mask is not None or isinstance(site.fn, MaskedDistribution)
+    if masked or not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.is_meta:
+        return
     bad = torch.isnan(value)
     if bool(bad.any()):
         where = bad.nonzero()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -47,7 +48,8 @@ def sample(
         The value, shape B + E, B widened by the plates around.
 
     Raises:
-        SiteTypeError: the name is no string, ``fn`` no distribution or ``obs`` nothing numeric.
+        SiteTypeError: the name is no string, ``fn`` no distribution, ``obs`` nothing numeric or ``infer``
+            no dict.
         SiteError: the name is empty or the observation does not fit.
 
     Example:
@@ -65,6 +67,11 @@ def sample(
         )
     if obs_mask is not None:
         return split_observation(sample, name, fn, None if obs is _NOT_GIVEN else obs, obs_mask, infer)
+    if infer is not None and not isinstance(infer, Mapping):
+        raise SiteTypeError(
+            f"site '{name}': expected infer as a dict of options, got {type(infer).__name__}; write "
+            "infer={'is_auxiliary': True} or the like"
+        )
     message = Message("sample", name, fn, args, infer=dict(infer) if infer else {})
     if obs is not None and obs is not _NOT_GIVEN:
         is_ready = isinstance(obs, torch.Tensor) and obs.is_floating_point()

@@ -31,7 +31,8 @@ def environment() -> tuple[Hashable, ...]:
 
 def tensor_key(tensors: Sequence[Tensor]) -> tuple[Hashable, ...]:
     """Return what the graph depends on in its tensors: everything but their values."""
-    return tuple((type(t), t.shape, t.stride(), t.dtype, t.device, t.requires_grad) for t in tensors)
+    each = tuple((type(t), t.shape, t.stride(), t.dtype, t.device, t.requires_grad) for t in tensors)
+    return each, backend.same_tensors(tensors)
 
 
 class Plan:

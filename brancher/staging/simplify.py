@@ -1,4 +1,4 @@
-"""Rewrites of a pure graph that leave its values as they are: fewer nodes, fewer loops to generate and compile.
+"""Rewrites of a pure graph that leave its values as they are: fewer nodes, fewer loops to compile.
 
 Code that keeps many small tensors in one flat buffer splits it and joins the pieces again, at every turn.
 Inductor writes one loop for each piece of each join; most joins put together what was one tensor before.
@@ -51,7 +51,7 @@ def _rewrite(nodes: Graph) -> None:
         if node.op != "call_function" or _fill(nodes, node):
             continue
         if node.target is _aten.alias.default:
-            _replace(node, node.args[0])  # type: ignore[arg-type]
+            _replace(node, node.args[0])
         elif node.target in _VIEWS:
             _simplify_view(nodes, node)
         elif node.target in _PRODUCTS:
@@ -157,22 +157,23 @@ def _piece(node: Node) -> Piece | None:
     """What part of another tensor a node is, if it is one."""
     if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
         return None
-    source = node.args[0]
+    arguments: tuple[Any, ...] = node.args
+    source = arguments[0]
     value = _value(source)
     if str(node.target) == "<built-in function getitem>":
-        return _piece_of_split(source, node.args[1])
+        return _piece_of_split(source, arguments[1])
     if value is None or node.kwargs:
         return None
     if node.target is _aten.select.int:
-        dim, index = node.args[1] % value.dim(), node.args[2]  # type: ignore[operator]
-        index = index % value.shape[dim]  # type: ignore[operator]
+        dim = arguments[1] % value.dim()
+        index = arguments[2] % value.shape[dim]
         return Piece(source, dim, index, index + 1)
     if node.target is _aten.slice.Tensor:
-        dim, start, stop, step = (*node.args[1:], *(0, None, None, 1)[len(node.args) - 1 :])
-        dim, size = dim % value.dim(), value.shape[dim % value.dim()]  # type: ignore[operator]
+        given = [*arguments[1:], *(0, None, None, 1)[len(arguments) - 1 :]]
+        dim, start, stop, step = given[0] % value.dim(), *given[1:]
         if step != 1:
             return None
-        start, stop, _ = slice(start, stop).indices(size)
+        start, stop, _ = slice(start, stop).indices(value.shape[dim])
         return Piece(source, dim, start, stop)
     return None
 
@@ -180,13 +181,14 @@ def _piece(node: Node) -> Piece | None:
 def _piece_of_split(split: Node, index: Any) -> Piece | None:
     if split.target is not _aten.split_with_sizes.default or not isinstance(index, int):
         return None
-    source, sizes = split.args[0], split.args[1]
+    arguments: tuple[Any, ...] = split.args
+    source, sizes = arguments[0], arguments[1]
     value = _value(source)
     if value is None:
         return None
-    dim = split.args[2] if len(split.args) > 2 else split.kwargs.get("dim", 0)
-    start = sum(sizes[:index])  # type: ignore[index, arg-type]
-    return Piece(source, dim % value.dim(), start, start + sizes[index])  # type: ignore[operator, index, arg-type]
+    dim: Any = arguments[2] if len(arguments) > 2 else split.kwargs.get("dim", 0)
+    start = sum(sizes[:index])
+    return Piece(source, dim % value.dim(), start, start + sizes[index])
 
 
 def _simplify_piece(node: Node, piece: Piece) -> None:
@@ -215,12 +217,12 @@ def _size(node: Any, dim: int) -> int:
 
 def _cat_dim(node: Node) -> int:
     value = _value(node)
-    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    return -1 if value is None else dim % value.dim()  # type: ignore[operator]
+    dim: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    return -1 if value is None else int(dim) % value.dim()
 
 
 def _simplify_cat(nodes: Graph, node: Node) -> Node:
-    """Join neighbouring pieces of one tensor into one piece, and uniform parts into one; return what stands for it."""
+    """Join neighbouring pieces of one tensor, and uniform parts; return what stands for the join."""
     dim, whole = _cat_dim(node), _value(node)
     values = [_value(part) for part in node.args[0]]  # type: ignore[union-attr]
     if whole is None or any(v is None or v.dim() != whole.dim() or v.dtype != whole.dtype for v in values):

@@ -36,6 +36,10 @@ class Call(Expression):
         self._template = emptied((args, kwargs), found)
         super().__init__(found)
         self.label, self.fn, self.is_elementwise = label, fn, is_elementwise
+        # Whole numbers reach a network as floats, unless it looks rows up by them.
+        self._takes_floats = self.module is not None and not any(
+            isinstance(part, (torch.nn.Embedding, torch.nn.EmbeddingBag)) for part in self.module.modules()
+        )
 
     @property
     def module(self) -> torch.nn.Module | None:
@@ -56,7 +60,10 @@ class Call(Expression):
         if self.is_elementwise:
             return elementwise(call, values)
         batch = batch_of([leaf for value in values for leaf in _leaves(value)])
-        return unflattened(call(*[_flat(value, batch) for value in values]), batch, self.label)
+        tensors = [_flat(value, batch) for value in values]
+        if self._takes_floats:
+            tensors = [_floating(tensor) for tensor in tensors]
+        return unflattened(call(*tensors), batch, self.label)
 
     def static_rank(self, ranks: Sequence[int | None]) -> int | None:
         return highest(ranks) if self.is_elementwise else None
@@ -98,6 +105,11 @@ def _flat(value: Value, batch: torch.Size) -> Any:
     if isinstance(value.tensor, tuple):
         return tuple(_flat(item, batch) for item in value.tensor)
     return flattened(value, batch)
+
+
+def _floating(tensor: Any) -> Any:
+    is_whole = isinstance(tensor, torch.Tensor) and not tensor.is_floating_point() and not tensor.is_complex()
+    return tensor.to(torch.get_default_dtype()) if is_whole else tensor
 
 
 class DataFunction(Expression):

@@ -7,6 +7,7 @@ from typing import Any
 
 from brancher.errors import SiteError, SiteTypeError, UnknownNameError, nearest
 from brancher.symbolic import edits
+from brancher.symbolic.data import DeterministicVariable
 from brancher.symbolic.draws import by_name
 from brancher.symbolic.program import Program
 from brancher.symbolic.variables import RandomVariable, Variable
@@ -77,13 +78,20 @@ class VariableCollection:
         """Give variables data.
 
         Args:
-            values: data by variable or name, or a DataFrame with a column a variable.
+            values: data by variable or name, or a DataFrame with a column a variable, such as
+                ``get_sample`` gives; its columns of computed and learned variables follow from the others.
 
         Raises:
             UnknownNameError: a name is no variable of the model.
         """
+        is_table = hasattr(values, "columns")
         for name, value in by_name("observe", values, self.variables).items():
-            self._random(name).observe(value)
+            variable = self.get_variable(name)
+            if isinstance(variable, DeterministicVariable):
+                if variable.is_fixed or not is_table:
+                    variable.observe(value)
+            else:
+                self._random(name).observe(value)
 
     def unobserve(self, variables: Iterable[Variable | str] | None = None) -> None:
         """Forget the data of some variables, of all for None."""
@@ -110,8 +118,7 @@ class VariableCollection:
         if not isinstance(variable, RandomVariable):
             raise SiteTypeError(
                 f"variable '{name}': expected a random variable, got the {type(variable).__name__}; "
-                "it has no law "
-                "that data could say something about"
+                "it has no law that data could say something about"
             )
         return variable
 

@@ -9,8 +9,11 @@ import torch
 
 from brancher.distributions import constraints
 from brancher.errors import SiteError, SiteTypeError
+from brancher.symbolic import edits
 from brancher.symbolic.batches import Value
 from brancher.symbolic.expressions import Constant, Expression, as_expression, as_tensor
+from brancher.symbolic.observations import as_data
+from brancher.symbolic.parameters import Parameter
 from brancher.symbolic.parameters import learnable as as_learnable
 from brancher.symbolic.variables import Variable, check_name
 
@@ -44,23 +47,86 @@ class DeterministicVariable(Variable):
             node = as_expression(value, f"variable '{name}', value")
         super().__init__(name, {"value": node})
         self.learnable = learnable
-        self.has_rows = is_observed
-        if is_observed and (not isinstance(node, Constant) or not node.value.rank):
-            raise SiteError(
-                f"variable '{name}': expected is_observed=True with an array whose first dimension "
-                "counts data "
-                f"points, got {node}"
+        self._given: torch.Tensor | None = None
+        if is_observed:
+            self.observe(node.value.tensor if isinstance(node, Constant) else value)
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The value as it is now, constrained; of data points, those that were observed.
+
+        Raises:
+            SiteTypeError: the value is computed from other variables.
+        """
+        node = self.arguments["value"]
+        if self._given is not None:
+            return self._given
+        if not isinstance(node, (Constant, Parameter)):
+            raise SiteTypeError(
+                f"variable '{self.name}': expected a fixed or learned value, got the expression {node}; "
+                "draw it by get_sample"
             )
-        if isinstance(node, Constant) and is_observed:
-            tensor = node.value.tensor
-            self.rows: int | None = tensor.shape[0]
-            self.row_value = Value(tensor, tensor.dim() - 1)
-        else:
-            self.rows = None
+        return node.value.tensor if isinstance(node, Constant) else node.value.detach()
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the value is neither learned nor computed."""
+        return isinstance(self.arguments["value"], Constant)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there is a value for every data point."""
+        return self._given is not None
+
+    @property
+    def rows(self) -> int | None:
+        """How many data points there are; None for a single value."""
+        return None if self._given is None else self._given.shape[0]
+
+    @property
+    def row_value(self) -> Value:
+        """The values of the data points."""
+        tensor = self.value
+        return Value(tensor, tensor.dim() - 1)
+
+    @property
+    def row_shape(self) -> torch.Size | None:
+        """Shape of a single value; None where other variables decide."""
+        if self._given is not None:
+            return self._given.shape[1:]
+        node = self.arguments["value"]
+        return None if not isinstance(node, (Constant, Parameter)) else self.value.shape
+
+    def observe(self, value: Any) -> None:
+        """Give a value for every data point.
+
+        Args:
+            value: an array whose first dimension counts data points.
+
+        Raises:
+            SiteError: there is no such dimension, or the value is learned or computed.
+        """
+        if not self.is_fixed:
+            raise SiteError(
+                f"variable '{self.name}': expected a fixed value to observe, got {self.arguments['value']}; "
+                "observe the variables that it is made of"
+            )
+        tensor = as_data(self.name, value)
+        if not isinstance(tensor, torch.Tensor) or not tensor.dim():
+            raise SiteError(
+                f"variable '{self.name}': expected data as an array whose first dimension counts data "
+                f"points, got {value}"
+            )
+        self._given = tensor
+        edits.note()
+
+    def unobserve(self) -> None:
+        """Go back to the single value."""
+        self._given = None
+        edits.note()
 
     def static_rank(self, ranks: Sequence[int | None]) -> int | None:
-        rank = ranks[0]
-        return rank - 1 if self.has_rows and rank is not None else rank
+        return ranks[0] if self._given is None else self._given.dim() - 1
 
 
 class RootVariable(DeterministicVariable):
@@ -160,6 +226,7 @@ class EmpiricalVariable(Variable):
         self.dataset, self.batch_size, self.indices = tensor, batch_size, indices
         self.weights = _normalised(name, weights, count)
         self.has_rows = is_observed or indices is not None
+        self.row_shape = tensor.shape[1:] if self.has_rows else None
 
     def rows_at(self, indices: torch.Tensor | None) -> Value:
         """Rows as data points."""

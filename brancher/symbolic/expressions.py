@@ -207,7 +207,8 @@ class Product(Expression):
         rank = max(left.rank, right.rank, 2)
         a = raised(left if left.rank > 1 else Value(left.tensor.unsqueeze(-2), 2), rank)
         b = raised(right if right.rank > 1 else Value(right.tensor.unsqueeze(-1), 2), rank)
-        result = torch.matmul(a, b)
+        dtype = torch.promote_types(a.dtype, b.dtype)
+        result = torch.matmul(a.to(dtype), b.to(dtype))
         if right.rank == 1:
             result, rank = result.squeeze(-1), rank - 1
         if left.rank == 1:
@@ -256,14 +257,18 @@ def as_expression(value: Any, label: str = "expression") -> Expression:
     return Constant(as_tensor(value, label), value if isinstance(value, (bool, int, float)) else None)
 
 
+#: Whole numbers that arithmetic would overflow, such as those of images.
+_SMALL_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32)
+
+
 def as_tensor(value: Any, label: str) -> torch.Tensor:
-    """Make a tensor of a number, list, array, tensor or pandas object, floating ones of the default dtype.
+    """Make a tensor of a number, list, array, tensor or pandas object; of the default dtype, or int64.
 
     Raises:
         SiteTypeError: it is nothing numeric.
     """
     if isinstance(value, torch.Tensor):
-        return value
+        return value.long() if value.dtype in _SMALL_INTEGERS else value
     try:
         if isinstance(value, (list, tuple)) and any(isinstance(item, torch.Tensor) for item in value):
             return torch.stack([as_tensor(item, label) for item in value])
@@ -280,7 +285,9 @@ def as_tensor(value: Any, label: str) -> torch.Tensor:
             f"{label}: expected a number, list, array, tensor, pandas object or expression, got {kind}; "
             "encode text as numbers first"
         ) from None
-    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+    if tensor.is_floating_point():
+        return tensor.to(torch.get_default_dtype())
+    return tensor.long() if tensor.dtype in _SMALL_INTEGERS else tensor
 
 
 def _holds_expression(items: Sequence[Any]) -> bool:

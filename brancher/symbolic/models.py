@@ -18,7 +18,7 @@ from brancher.symbolic.moments import moments
 from brancher.symbolic.pairs import Pair
 from brancher.symbolic.parameters import Parameter
 from brancher.symbolic.program import Program
-from brancher.symbolic.sampling import draw
+from brancher.symbolic.sampling import draw, inputs_of
 from brancher.symbolic.scoring import as_values, log_probabilities
 from brancher.symbolic.variables import Variable
 
@@ -91,7 +91,8 @@ class ProbabilisticModel(VariableCollection):
 
         Args:
             number_samples: how many draws, > 0.
-            input_values: fixed values by variable or name: one, or one for every draw.
+            input_values: fixed values by variable or name: one, or one for every draw. Regressors may
+                be given at any number of new data points.
             seed: of the random numbers; None goes on with torch's.
 
         Returns:
@@ -286,14 +287,20 @@ class ProbabilisticModel(VariableCollection):
         self, program: Program, count: int, inputs: Values | None
     ) -> tuple[dict[str, torch.Tensor], Program]:
         given = as_values(by_name("input_values", inputs or {}, program.variables))
+        if fixed := inputs_of(program, given, count):
+            program = Program(self._listed, data={}, inputs=fixed)
         with using(self._store):
             return draw(program, None, count, given), program
 
     def _posterior_draws(self, count: int, inputs: Values | None) -> tuple[dict[str, torch.Tensor], Program]:
         pair = self._pair()
         given = as_values(by_name("input_values", inputs or {}, pair.predictive.variables))
+        fixed = inputs_of(pair.predictive, given, count)
+        if isinstance(pair.guide, Program):
+            fixed |= inputs_of(pair.guide, given, count)
+        guide, predictive = pair.at(fixed)
         with using(pair.store):
-            return draw(pair.predictive, pair.guide, count, given), pair.predictive
+            return draw(predictive, guide, count, given), predictive
 
     def _as_draws(self, values: dict[str, torch.Tensor], program: Program) -> Draws:
         shaped = {}

@@ -69,6 +69,8 @@ def _readings(data: torch.Tensor, rank: int) -> list[torch.Tensor]:
         found.append(data.squeeze(-1))
     if rank == 1 and data.dim() <= 1:
         found.append(data.unsqueeze(-1))  # numbers, for a variable with data of one entry
+    if rank == 0 and data.dim() > 2 and all(size == 1 for size in data.shape[1:]):
+        found.append(data.flatten())
     if data.dim() == rank + 2 and data.shape[0] == 1:
         found.append(data[0])
     if data.dim() == 3 and data.shape[0] == 1 and rank == 0 and data.shape[-1] == 1:

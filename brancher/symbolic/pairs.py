@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from brancher.errors import GuideError, nearest
 from brancher.params import ParamStore
 from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable
 from brancher.symbolic.expressions import Expression
+from brancher.symbolic.inputs import Input
 from brancher.symbolic.parameters import Names
 from brancher.symbolic.program import Program
 from brancher.symbolic.rows import PlateNames
+from brancher.symbolic.structured import twin_of
 from brancher.symbolic.variables import RandomVariable, Variable
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ class Pair:
     def __init__(self, model: ProbabilisticModel, posterior: ProbabilisticModel | Callable[..., Any]) -> None:
         self.owner, self.posterior = model, posterior
         self.store = ParamStore()
-        names, plates = Names(), PlateNames()
+        self._names = names = Names()
+        plates = PlateNames()
         if not hasattr(posterior, "_listed"):
             self.model = Program(self._needed(model, {}, set()), names=names, plates=plates)
             self.guide: Any = posterior
@@ -70,20 +73,45 @@ class Pair:
         drawn = {v.name for v in first.variables if isinstance(v, RandomVariable)} | set(points)
         # The model names what is learned first, so that what both have bears the model's name.
         probe = Program(self._needed(model, data, drawn), data=data, names=names, plates=plates)
-        self.guide = Program(
-            posterior._listed,
-            names=names,
-            plates=plates,
-            points=points,
-            hidden=[value for value in data.values() if isinstance(value, Variable)],
-            is_posterior=True,
-            rows={k: r for k, r in probe.rows.items() if k in drawn},
-        )
+        self._roots = [*posterior._listed, *_unseen(model, data, drawn, first)]
+        self._points, self._hidden = points, [v for v in data.values() if isinstance(v, Variable)]
+        self.guide = self._posterior_program(probe, plates, {})
         rows = {name: row for name, row in self.guide.rows.items() if name in own}
         self.model = Program(
             self._needed(model, data, drawn), data=data, names=names, plates=plates, rows=rows
         )
         self.predictive = Program(model._listed, data={}, names=names, plates=plates, rows=rows)
+
+    def _posterior_program(self, model: Program, plates: PlateNames, inputs: Mapping[str, Input]) -> Program:
+        """The program of the posterior, its variables with the data points that they have in the model."""
+        return Program(
+            self._roots,
+            names=self._names,
+            plates=plates,
+            points=self._points,
+            hidden=self._hidden,
+            is_posterior=True,
+            rows=model.rows,
+            inputs=inputs,
+        )
+
+    def at(self, inputs: Mapping[str, Input]) -> tuple[Any, Program]:
+        """Posterior and predictive program with values given to variables without a law.
+
+        Args:
+            inputs: by name; those of rows that stand for data in the posterior count too.
+        """
+        if not inputs:
+            return self.guide, self.predictive
+        plates, rows, guide = PlateNames(), {}, self.guide
+        if isinstance(guide, Program):
+            probe = Program(self.owner._listed, data={}, names=self._names, plates=plates, inputs=inputs)
+            guide = self._posterior_program(probe, plates, inputs)
+            rows = {name: row for name, row in guide.rows.items() if name in self.latents}
+        predictive = Program(
+            self.owner._listed, data={}, names=self._names, plates=plates, rows=rows, inputs=inputs
+        )
+        return guide, predictive
 
     def _needed(self, model: Any, data: dict[Variable, Any], drawn: set[str]) -> list[Variable]:
         """Variables with data, those that the posterior draws; their parents come by themselves."""
@@ -106,6 +134,21 @@ class Pair:
                     f"{known}, got "
                     f"none of this name{nearest(variable.name, known) or '; rename it'}"
                 )
+
+
+def _unseen(
+    model: ProbabilisticModel, data: Mapping[Variable, Any], drawn: set[str], posterior: Program
+) -> list[Expression]:
+    """Variables made with ``is_observed=True`` and left without data and posterior: their own laws."""
+    unseen = [
+        v for v in model.random_variables if v.is_declared_observed and v not in data and v.name not in drawn
+    ]
+    if not unseen:
+        return []
+    mine = {v.name: v for v in posterior.variables}
+    twins: dict[int, Expression] = {id(v): mine[v.name] for v in model.variables if v.name in mine}
+    twins |= {id(v): v for v in data}
+    return [twin_of(v, twins) for v in unseen]
 
 
 def _is_data(variable: Expression) -> bool:

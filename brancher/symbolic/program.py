@@ -18,6 +18,7 @@ from brancher.symbolic.calls import Call
 from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices
 from brancher.symbolic.expressions import Constant, Expression, Given
 from brancher.symbolic.graph import check_names, closure
+from brancher.symbolic.inputs import Input, Shape
 from brancher.symbolic.observations import Observation, shaped
 from brancher.symbolic.parameters import Names, Parameter
 from brancher.symbolic.rows import PlateNames, Rows, find_rows
@@ -63,6 +64,7 @@ class Program:
         points: names of deterministic variables that are draws of a point law.
         hidden: variables that are evaluated but are no sites.
         is_posterior: whether observed variables stand for their data alone.
+        inputs: values by name of variables without a law, in place of their own.
 
     Raises:
         SiteError: two variables have one name, or data do not fit.
@@ -83,8 +85,10 @@ class Program:
         points: Iterable[str] = (),
         hidden: Iterable[Variable] = (),
         is_posterior: bool = False,
+        inputs: Mapping[str, Input] | None = None,
     ) -> None:
         self._roots = list(variables)
+        self._inputs = dict(inputs or {})
         self._data = data
         self._is_posterior = is_posterior
         self.nodes = closure(self._roots, self._parents)
@@ -97,7 +101,13 @@ class Program:
         self.names.add(self.nodes, "posterior." if is_posterior else "")
         taken = {variable.name: variable for variable in self.variables}
         self._rows = find_rows(
-            self.nodes, self._parents, self._observations, rows or {}, plates or PlateNames(), taken
+            self.nodes,
+            self._parents,
+            self._observations,
+            rows or {},
+            plates or PlateNames(),
+            taken,
+            self._input_of,
         )
         self.rows = {v.name: self._rows[id(v)] for v in self.variables if id(v) in self._rows}
         self._compile()
@@ -110,7 +120,14 @@ class Program:
             return None
         return node.data if self._data is None else self._data.get(node)
 
+    def _input_of(self, node: Expression) -> Input | None:
+        if not self._inputs or not isinstance(node, Variable) or isinstance(node, RandomVariable):
+            return None
+        return self._inputs.get(node.name)
+
     def _parents(self, node: Expression) -> Sequence[Expression]:
+        if self._input_of(node) is not None:
+            return ()
         data = self.data_of(node)
         if data is None:
             return node.parents
@@ -148,6 +165,10 @@ class Program:
     def _static_ranks(self) -> dict[int, int | None]:
         ranks: dict[int, int | None] = {}
         for node in self.nodes:
+            given = self._input_of(node)
+            if given is not None:
+                ranks[id(node)] = given.value.rank
+                continue
             known = all(id(parent) in ranks for parent in node.parents)
             ranks[id(node)] = node.static_rank([ranks[id(p)] for p in node.parents]) if known else None
         return ranks
@@ -169,10 +190,21 @@ class Program:
         return found
 
     def shapes(self) -> dict[str, torch.Size]:
-        """Shape of one value of every random variable, found by one run without data."""
+        """Shape of one value of every variable that is an array, found by one run without data."""
         if self._is_posterior:
             return _shapes(self)
-        return _shapes(Program([n for n in self.nodes if isinstance(n, RandomVariable)], data={}))
+        return _shapes(Program(self._roots, data={}))
+
+    def input_shapes(self, names: Iterable[str]) -> dict[str, Shape]:
+        """Shapes of those variables among some names that have no law, and so can be given values."""
+        wanted = set(names)
+        found = {}
+        for node in self.nodes:
+            if isinstance(node, Variable) and not isinstance(node, _DRAWN) and node.name in wanted:
+                own = getattr(node, "row_shape", None)
+                shape = self.shapes()[node.name] if own is None else own
+                found[node.name] = Shape(shape, id(node) in self._rows)
+        return found
 
     # The function
 
@@ -247,7 +279,8 @@ class Program:
         is_point = node.name in self._points
         # The plate that rows are drawn by is their site.
         is_shown = id(node) not in self._unrecorded and not isinstance(node, RandomIndices)
-        value_of = _value_of(node, rows)
+        given = self._input_of(node)
+        value_of = _value_of(node, rows) if given is None else (lambda run, values: given.value)
 
         def run_it(run: _Run, values: Sequence[Value]) -> Value:
             value = value_of(run, values)
@@ -270,7 +303,11 @@ class Program:
 def _shapes(program: Program) -> dict[str, torch.Size]:
     with alone():
         record = trace(program).get_trace()
-    return {site.name: site.fn.event_shape for site in record.sites("sample")}
+    found = {site.name: site.fn.event_shape for site in record.sites("sample")}
+    for site in record.sites("deterministic"):
+        shape = site.value.shape
+        found[site.name] = shape[len(shape) - (site.kwargs["event_dim"] or 0) :]
+    return found
 
 
 def _value_of(node: Variable, rows: Rows | None) -> Callable[[_Run, Sequence[Value]], Value]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from brancher.handlers import Message
 from brancher.primitives import plate
 from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices
 from brancher.symbolic.expressions import Expression
+from brancher.symbolic.inputs import Input
 from brancher.symbolic.observations import Observation
 from brancher.symbolic.variables import Variable
 
@@ -74,6 +75,7 @@ def find_rows(
     known: Mapping[str, Rows],
     names: PlateNames,
     taken: Mapping[str, Any],
+    input_of: Callable[[Expression], Input | None],
 ) -> dict[int, Rows]:
     """Find the data points of every node that has some: by its own data, or by its parents'.
 
@@ -84,13 +86,15 @@ def find_rows(
         known: rows by the names of variables that have them for another reason.
         names: of plates.
         taken: names that plates can not have.
+        input_of: what a node is given from outside.
 
     Raises:
         SiteError: two numbers of data points meet, naming the variable.
     """
     found: dict[int, Rows] = {}
     for node in nodes:
-        rows = _own(node, names, taken)
+        given = input_of(node)
+        rows = _own(node, names, taken) if given is None else _given(given, names, taken)
         for parent in parents_of(node):
             rows = _joint(node, rows, found.get(id(parent)))
         if isinstance(node, Variable) and node.name in known:
@@ -121,6 +125,10 @@ def _own(node: Expression, names: PlateNames, taken: Mapping[str, Any]) -> Rows 
             return Rows(names.of(count, taken), count, count)
         return Rows(f"{node.name}_rows", count, size, node)
     return None
+
+
+def _given(given: Input, names: PlateNames, taken: Mapping[str, Any]) -> Rows | None:
+    return None if given.rows is None else Rows(names.of(given.rows, taken), given.rows, given.rows)
 
 
 def _joint(node: Expression, a: Rows | None, b: Rows | None) -> Rows | None:

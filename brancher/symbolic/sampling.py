@@ -13,8 +13,24 @@ from brancher.infer.draws import check_count
 from brancher.infer.pairing import paired_traces
 from brancher.infer.particles import particle_plate
 from brancher.symbolic.data import RandomIndices
+from brancher.symbolic.inputs import Input, as_inputs
 from brancher.symbolic.program import Program
 from brancher.symbolic.scoring import placed
+
+
+def inputs_of(program: Program, given: Mapping[str, torch.Tensor], count: int) -> dict[str, Input]:
+    """The given values that are inputs: of variables without a law.
+
+    Args:
+        program: the model.
+        given: values by name.
+        count: how many draws there will be.
+
+    Raises:
+        SiteError: a value has another shape than the variable's.
+    """
+    shapes = program.input_shapes(given)
+    return as_inputs({name: given[name] for name in shapes}, shapes, count, program.nesting)
 
 
 def draw(
@@ -62,6 +78,7 @@ def draw(
         )
     for variable in program.variables:
         if isinstance(variable, RandomIndices):
-            drawn = record.nodes[variable.name].value
+            seen = record.nodes.get(variable.name)
+            drawn = torch.arange(variable.batch_size) if seen is None else seen.value
             found[variable.name] = drawn.expand(count, *drawn.shape)
     return {variable.name: found[variable.name] for variable in program.variables if variable.name in found}

@@ -39,6 +39,8 @@ def placed(
     Raises:
         SiteError: a value does not have the shape of its variable, or two numbers of values meet.
     """
+    random = {v.name for v in program.variables if isinstance(v, RandomVariable)}
+    given = {name: value for name, value in given.items() if name in random}  # the others follow
     if not given:
         return {}, None, program.nesting
     ranks = program.static_ranks_by_name()
@@ -48,11 +50,8 @@ def placed(
         shapes = dict.fromkeys(given, ())
     values, counts = {}, {}
     for name, value in given.items():
-        shape = shapes.get(name)
-        if shape is None:  # deterministic: its value follows
-            continue
         rows = program.rows[name].present if name in program.rows else None
-        values[name], counts[name] = _placed_one(name, value, shape, rows, program.nesting)
+        values[name], counts[name] = _placed_one(name, value, shapes[name], rows, program.nesting)
     many = {name: count for name, count in counts.items() if count is not None}
     if len(set(many.values())) > 1:
         raise SiteError(

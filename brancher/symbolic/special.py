@@ -54,7 +54,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Expression:
     """``x @ weight.T + bias``, with weights that may be random: each sample uses its own."""
 
     def apply(x: Value, weight: Value, *bias: Value) -> Value:
-        tensor = x.tensor if x.rank else x.tensor.unsqueeze(-1)
+        tensor = (x.tensor if x.rank else x.tensor.unsqueeze(-1)).to(weight.tensor.dtype)
         rank = max(x.rank, 1)
         lead = weight.tensor.dim() - 2
         if rank == 1 and tensor.dim() > 1 and lead and weight.tensor.shape[lead - 1] == 1:

@@ -54,6 +54,10 @@ class Variable(Expression):
 
         return ProbabilisticModel([self])
 
+    def _get_sample(self, number_samples: int = 1, input_values: Any = None, seed: int | None = None) -> Any:
+        """Draw tensors; see :meth:`ProbabilisticModel._get_sample`."""
+        return self.model()._get_sample(number_samples, input_values, seed)
+
     def get_sample(
         self, number_samples: int = 1, input_values: Any = None, seed: int | None = None
     ) -> pd.DataFrame:
@@ -112,8 +116,8 @@ class RandomVariable(Variable):
         *args: the family's arguments in the order of its distribution, then the name.
         name: unique within a model.
         learnable: whether arguments given as numbers are learned, starting from those.
-        is_observed: whether the variable is observed without data of its own: by a posterior's variable
-            of its name, or later by ``observe``.
+        is_observed: whether data will come, by ``observe`` or from a posterior's variable of its name;
+            without data the variable is drawn from its own law, and no posterior is asked for.
         **kwargs: the family's arguments by name.
 
     Raises:
@@ -134,7 +138,7 @@ class RandomVariable(Variable):
             if key not in self.options
         }
         super().__init__(name, arguments)
-        self.learnable = learnable
+        self.learnable, self.is_declared_observed = learnable, is_observed
         self.data: torch.Tensor | Expression | None = None
         self.is_silent = False
         self._keywords = tuple(
@@ -193,12 +197,10 @@ class RandomVariable(Variable):
             SiteError: the family refuses a value, naming the variable.
         """
         free = 0
-        if any(value.rank == 0 < own for (_, own), value in zip(self._keywords, values, strict=True)):
-            # A number where a vector is expected stands for all its entries.
-            values = [
-                Value(value.tensor.unsqueeze(-1), 1) if value.rank == 0 and own == 1 else value
-                for (_, own), value in zip(self._keywords, values, strict=True)
-            ]
+        values = [
+            _as_vector(value) if own == 1 else value
+            for (_, own), value in zip(self._keywords, values, strict=True)
+        ]
         for (keyword, own), value in zip(self._keywords, values, strict=True):
             if value.rank < own:
                 raise SiteError(
@@ -223,6 +225,8 @@ class RandomVariable(Variable):
         own = self.family.event_rank
         if own is None or None in ranks:
             return None
+        if any(rank == 1 and r != 1 for (_, rank), r in zip(self._keywords, ranks, strict=True)):
+            return None  # numbers and columns that stand for vectors
         free = [r - rank for (_, rank), r in zip(self._keywords, ranks, strict=True) if r is not None]
         return own + max([0, *free])
 
@@ -267,6 +271,15 @@ class RandomVariable(Variable):
         given = ", ".join(latex(value) for value in self.arguments.values())
         law = r"\mathcal{N}" if self.family.name == "Normal" else f"\\mathrm{{{self.family.name}}}"
         return f"${latex_name(self.name)} \\sim {law}\\left({given}\\right)$"
+
+
+def _as_vector(value: Value) -> Value:
+    """Where a vector is expected, a number stands for all entries of one, and a column is one."""
+    if value.rank == 0:
+        return Value(value.tensor.unsqueeze(-1), 1)
+    if value.rank > 1 and value.tensor.shape[-1] == 1:
+        return Value(value.tensor.squeeze(-1), value.rank - 1)
+    return value
 
 
 def check_name(owner: str, name: Any) -> str:

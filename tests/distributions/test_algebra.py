@@ -216,7 +216,7 @@ def test_integer_tensors_become_floating() -> None:
 
 def test_parameter_of_wrong_type_error() -> None:
     with pytest.raises(
-        DistributionTypeError, match="Normal: expected parameter 'loc' as a number or a tensor, got list"
+        DistributionTypeError, match="Normal: expected parameter 'loc' as a real number or tensor, got list"
     ):
         dist.Normal([0.0], 1.0)  # type: ignore[arg-type]
 

@@ -403,7 +403,7 @@ def test_exception_of_an_initial_value_is_the_callers(way):
         sample("z", standard())
         param("s", lambda: 1 / 0)
 
-    setup, act = way.prepare(model, latents=Z)
+    _, act = way.prepare(model, latents=Z)
     with pytest.raises(ZeroDivisionError):
         act()
     if list(get_param_store()):

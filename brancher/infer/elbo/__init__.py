@@ -2,6 +2,7 @@
 
 from brancher.infer.elbo.compiled import JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
 from brancher.infer.elbo.elbo import ELBO, ELBOModule
+from brancher.infer.elbo.enum import TraceEnum_ELBO
 from brancher.infer.elbo.graph import TraceGraph_ELBO
 from brancher.infer.elbo.mean_field import TraceMeanField_ELBO
 from brancher.infer.elbo.renyi import RenyiELBO
@@ -14,6 +15,7 @@ __all__ = [
     "JitTraceMeanField_ELBO",
     "JitTrace_ELBO",
     "RenyiELBO",
+    "TraceEnum_ELBO",
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "Trace_ELBO",

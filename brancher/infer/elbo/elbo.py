@@ -89,7 +89,8 @@ class ELBO(ABC):
         argument shapes.
         """
         is_checked = is_validating() and self._first_sight.is_new(model, guide, args, kwargs)
-        with validation_enabled(is_checked):
+        # Tried out in silence: what there is to say is said in the run that counts.
+        with explained(lambda: paired_traces(model, guide, args, kwargs)), validation_enabled(False):
             vectorized, nesting = self._plan(model, guide, args, kwargs)
         repeats = 1 if vectorized else self.num_particles
         size = self.num_particles if vectorized else 1

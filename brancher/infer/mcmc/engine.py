@@ -9,7 +9,7 @@ import ctypes
 import subprocess
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -177,6 +177,22 @@ def make_engine(kernel: Any, log_prob: Density, position: Tensor, compile: Compi
         return TensorEngine(kernel, gradient)
 
 
+def make_gradient(log_prob: Density, position: Tensor, compile: Compile = "auto") -> Gradient:
+    """The gradient alone, compiled as `make_engine` would."""
+    gradient = value_and_grad(log_prob)
+    if compile is False:
+        return gradient
+    staged = stage(gradient, name="density")
+    try:
+        staged.plan(position)
+    except StagingError as error:
+        if compile is True:
+            raise
+        warnings.warn(f"{error} Running eagerly.", BrancherWarning, stacklevel=3)
+        return gradient
+    return staged
+
+
 def plain_density(kernel: Any, log_prob: Density, position: Tensor, compile: Compile = "auto") -> Engine:
     """As `make_engine`, for kernels that need no gradient: it is zero, and never taken."""
 
@@ -219,8 +235,3 @@ def _quietly(function: Callable[..., Any]) -> Callable[..., None]:
             return
 
     return call
-
-
-def leaves(state: Any) -> Sequence[Tensor]:
-    """Return the tensors of a state, in the order that the C++ side reads them."""
-    return pytree.tree_leaves(state)

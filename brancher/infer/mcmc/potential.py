@@ -106,6 +106,11 @@ class Potential:
         parts = [self._values(rows) for rows in position.detach().split(batch)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
+    def split(self, position: Tensor) -> dict[str, Tensor]:
+        """Unconstrained values by site, ``(N, *shape)``, of vectors ``(N, D)``."""
+        parts = {slot.name: position[:, slot.start : slot.stop] for slot in self.slots}
+        return {slot.name: parts[slot.name].reshape(-1, *slot.shape) for slot in self.slots}
+
     def unconstrain(self, values: Mapping[str, Tensor]) -> Tensor:
         """The vector of one value for each latent site, shape ``(D,)``."""
         self.check_names(values)

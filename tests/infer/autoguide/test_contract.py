@@ -12,7 +12,9 @@ import torch
 from brancher import get_param_store, handlers
 from brancher.errors import GuideError
 from brancher.infer import Trace_ELBO
-from brancher.infer.particles import count_plate_dims, why_not_vectorizable
+from brancher.infer.agreement import BATCH, why_not
+from brancher.infer.pairing import paired_traces
+from brancher.infer.replicate import lay_out
 from brancher.params import ParamStore
 
 
@@ -31,8 +33,11 @@ def test_loss_is_finite_and_every_parameter_has_a_gradient(
 
 def test_particles_in_a_batch_are_those_of_a_loop(make_guide: Any, case: Any) -> None:
     guide = make_guide(case.model).setup(*case.args)
-    nesting = count_plate_dims(case.model, guide, case.args, {})
-    assert why_not_vectorizable(case.model, guide, case.args, {}, nesting) is None
+
+    def run() -> Any:
+        return paired_traces(case.model, guide, case.args, {})
+
+    assert why_not(BATCH, run, lay_out(run, {})) is None
 
 
 def test_a_call_gives_every_latent_site(make_guide: Any, case: Any) -> None:

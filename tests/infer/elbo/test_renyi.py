@@ -99,7 +99,7 @@ def test_renyi_trains_in_svi() -> None:
     for _ in range(300):
         svi.step()
         path.append(float(param("loc").detach()))
-    # The posterior's mean is 0.325, and the path moves around it with a spread of 0.1 and a memory of 50 steps.
+    # The posterior's mean is 0.325; the path moves around it with a spread of 0.1 and a memory of 50 steps.
     assert sum(path[100:]) / 200 == pytest.approx(0.325, abs=0.15)
 
 

@@ -1,0 +1,60 @@
+"""``config_enumerate``: mark the discrete sites of a model or guide."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from brancher.errors import InferenceError, UnsupportedError
+from brancher.handlers import Message, infer_config
+
+
+def config_enumerate(
+    guide: Callable[..., Any] | None = None,
+    default: str | None = "parallel",
+    expand: bool = False,
+    num_samples: int | None = None,
+    tmc: str = "diagonal",
+) -> Any:
+    """Mark every latent site with a finite support for enumeration; sites that say so themselves stay.
+
+    Args:
+        guide: the model or guide; None to decorate one.
+        default: "parallel" for all values at once, along a dimension; "sequential" for a run for each
+            value, which allows a guide to branch on them; None to mark nothing.
+        expand: accepted for programs written for Pyro; values broadcast.
+        num_samples: not supported: values are not sampled.
+        tmc: as ``num_samples``.
+
+    Raises:
+        InferenceError: ``default`` is something else.
+        UnsupportedError: ``num_samples`` is given.
+
+    Example:
+        >>> from brancher.infer import config_enumerate
+        >>> model = config_enumerate(lambda: sample("x", dist.Bernoulli(0.3)))
+        >>> handlers.trace(model).get_trace().nodes["x"]["infer"]
+        {'enumerate': 'parallel'}
+    """
+    if default not in ("parallel", "sequential", None):
+        raise InferenceError(
+            f"config_enumerate: expected default as 'parallel', 'sequential' or None, got {default!r}"
+        )
+    if num_samples is not None:
+        raise UnsupportedError(
+            "config_enumerate: expected num_samples=None, got a number; all values are summed"
+        )
+    if guide is None:
+        return functools.partial(config_enumerate, default=default, expand=expand)
+
+    def mark(site: Message) -> dict[str, Any]:
+        is_chosen = (
+            site.type == "sample"
+            and not site.is_observed
+            and "enumerate" not in site.infer
+            and getattr(site.fn, "has_enumerate_support", False)
+        )
+        return {"enumerate": default} if is_chosen and default else {}
+
+    return infer_config(guide, config_fn=mark)

@@ -55,7 +55,8 @@ def log_density(
         name: value if isinstance(value, Tensor) else torch.as_tensor(value) for name, value in params.items()
     }
     with torch.random.fork_rng(devices=[]):
-        record = trace(substitute(model, data=values)).get_trace(*args, **(kwargs or {}))
+        given = substitute(model, substitute_fn=lambda message: values.get(message.name))
+        record = trace(given).get_trace(*args, **(kwargs or {}))
     latent = record.stochastic_nodes
     for name in values:
         if name not in record:

@@ -34,7 +34,7 @@ class enum(Messenger):  # noqa: N801
     """Give every site marked ``infer={"enumerate": "parallel"}`` all values of its support at once.
 
     The values lie along a batch dimension of the site's own, left of all plates, so one run computes
-    every combination. Steps of a ``markov`` loop that do not see each other share dimensions, so that
+    every combination; with ``"expand": True`` beside the mark they fill the other dimensions too. Steps of a ``markov`` loop that do not see each other share dimensions, so that
     loops may be long. ``message.enumerated`` says which variable a dimension of a site's tensors is.
 
     Args:
@@ -147,4 +147,7 @@ def _all_values(message: Message, dim: int) -> torch.Tensor:
             f"{type(fn).__name__}; take 'enumerate' out of its infer options"
         )
     values: torch.Tensor = fn.enumerate_support(expand=False)
-    return values.reshape(values.shape[:1] + (1,) * (-1 - dim) + fn.event_shape)
+    values = values.reshape(values.shape[:1] + (1,) * (-1 - dim) + fn.event_shape)
+    if message.infer.get("expand"):
+        values = values.expand(torch.broadcast_shapes(values.shape, fn.batch_shape + fn.event_shape))
+    return values

@@ -141,12 +141,21 @@ def split_observation(
         value = unobserved
     else:
         aligned = mask.reshape(mask.shape + (1,) * len(fn.event_shape)).to(unobserved.device)
-        data = torch.where(aligned, as_value(name, obs, fn), unobserved.detach())
+        data = torch.where(aligned, as_value(name, obs, fn), _filler(unobserved.detach(), mask, fn))
         sample(f"{name}_observed", fn.mask(mask), obs=data)
         value = torch.where(aligned, data, unobserved)
     message = Message("deterministic", name, None, value=value, done=True)
     message.kwargs["event_dim"] = len(fn.event_shape)
     return stack.apply(message).value  # type: ignore[no-any-return]
+
+
+def _filler(unobserved: torch.Tensor, mask: torch.Tensor, fn: Any) -> torch.Tensor:
+    """Values inside the support for entries that do not count; the first of those that are enumerated."""
+    plates = [-frame.dim for frame in open_frames() if frame.dim is not None]
+    rank = max([mask.dim(), len(fn.batch_shape), *plates]) + len(fn.event_shape)
+    while unobserved.dim() > rank:
+        unobserved = unobserved[0]
+    return unobserved
 
 
 def _as_mask(name: str, obs_mask: Any) -> torch.Tensor:

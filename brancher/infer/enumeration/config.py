@@ -23,7 +23,8 @@ def config_enumerate(
         guide: the model or guide; None to decorate one.
         default: "parallel" for all values at once, along a dimension; "sequential" for a run for each
             value, which allows a guide to branch on them; None to mark nothing.
-        expand: accepted for programs written for Pyro; values broadcast.
+        expand: whether values fill the batch dimensions of their site instead of broadcasting, for a
+            function that joins them to other tensors.
         num_samples: not supported: values are not sampled.
         tmc: as ``num_samples``.
 
@@ -55,6 +56,8 @@ def config_enumerate(
             and "enumerate" not in site.infer
             and getattr(site.fn, "has_enumerate_support", False)
         )
-        return {"enumerate": default} if is_chosen and default else {}
+        if not is_chosen or default is None:
+            return {}
+        return {"enumerate": default, "expand": True} if expand else {"enumerate": default}
 
     return infer_config(guide, config_fn=mark)

@@ -112,7 +112,7 @@ def _pick(variable: str, joint: Factor, picks: dict[str, Factor], temperature: i
 def _value(site: Message, pick: Factor) -> torch.Tensor:
     """The value of a site in every row, from its index in the support."""
     event = site.fn.event_shape
-    support = site.value.reshape((-1, *event))
+    support = site.fn.enumerate_support(expand=False).reshape((-1, *event))
     plates = {frame.dim: frame for frame in site.frames if frame.dim is not None}
     rank = max([0, *(-dim for dim in plates)])
     index = pick.aligned([plates.get(dim, Frame("_none", dim, 1, 1)) for dim in range(-rank, 0)])

@@ -271,9 +271,7 @@ def mean_guide():
 def test_particles_average_the_losses_of_single_draws(vectorize):
     torch.manual_seed(0)
     elbo = TraceEnum_ELBO(num_particles=5, vectorize_particles=vectorize, max_plate_nesting=1)
-    with handlers.trace() as recorder:
-        loss = elbo.differentiable_loss(config_enumerate(scale_mixture), mean_guide)
-    del recorder
+    loss = elbo.differentiable_loss(config_enumerate(scale_mixture), mean_guide)
     torch.manual_seed(0)
     draws = (
         0.5 + 0.7 * torch.randn(5)

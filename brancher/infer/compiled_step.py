@@ -19,7 +19,7 @@ from brancher.infer.elbo import ELBO
 from brancher.optim.flat import Buffers, FlatOptimizer
 from brancher.optim.rates import Schedule
 from brancher.params import current_store
-from brancher.staging import stage_loop
+from brancher.staging import RandomState, stage_loop
 
 if TYPE_CHECKING:
     from brancher.infer.svi import SVI
@@ -74,6 +74,7 @@ class CompiledStep:
         self._flat: FlatOptimizer | None = None
         self._store: Hashable = None
         self._refused = False
+        self._failure: Exception | None = None
         self._parts: list[torch.nn.Module] = []
         self._fixed = Fixed((), ())
         self._loop = stage_loop(
@@ -89,6 +90,12 @@ class CompiledStep:
         """Note that a checked, eager step with these arguments has passed."""
         self._seen.add((shapes_of(args), shapes_of(kwargs)))
         self._store = current_store().token()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            self._refuse(
+                f"SVI.step: expected a graph that gives what eager steps give, got {type(failure).__name__}: "
+                f"{failure}."
+            )
 
     def run(self, steps: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         """Take up to ``steps`` compiled steps in one call.
@@ -106,14 +113,22 @@ class CompiledStep:
         except OptimError as error:
             self._refuse(str(error))
             return []
-        carry, consts, rng = self._carry(flat), (self._fixed, args, kwargs), torch.get_rng_state()
+        carry, consts, rng = self._carry(flat), (self._fixed, args, kwargs), RandomState()
         fallbacks = self._loop.counters.fallbacks
-        carry_now, rows = self._call(carry, steps, schedule.advance(flat.groups, steps), consts)
+        try:
+            carry_now, rows = self._call(carry, steps, schedule.advance(flat.groups, steps), consts)
+        except BaseException as error:
+            schedule.rewind()
+            rng.restore()
+            if not isinstance(error, Exception):
+                raise
+            self._failure = error  # an index out of range, say: the eager step can tell what is wrong
+            return []
         self._refused = self._loop.counters.fallbacks > fallbacks
         losses = [loss for loss, good in rows if good]
         if len(losses) < len(rows):
             schedule.rewind()
-            torch.set_rng_state(rng)
+            rng.restore()
             if not losses:
                 return []
             # The good steps once more: they end right before the bad one.

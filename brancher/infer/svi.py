@@ -16,10 +16,12 @@ from brancher.infer import checkpoint
 from brancher.infer.checks import first_bad_site
 from brancher.infer.compiled_step import CompiledStep
 from brancher.infer.elbo import ELBO, Trace_ELBO
+from brancher.infer.gradients import as_loss, gradients, taken
 from brancher.infer.observer import Observer
 from brancher.infer.training import Settings, train
 from brancher.optim import as_optimizer
 from brancher.params import ParamStore, using
+from brancher.staging import RandomState
 
 if TYPE_CHECKING:
     import os
@@ -105,8 +107,8 @@ class SVI:
     def step(self, *args: Any, **kwargs: Any) -> float:
         """Take one gradient step on all parameters that model and guide read.
 
-        Nothing changes when the step fails: parameters, optimizer, handlers, gradients and (on
-        the CPU) random numbers are as before; after a loss that is not finite the random numbers
+        Nothing changes when the step fails: parameters, optimizer, handlers, gradients and random
+        numbers are as before; after a loss that is not finite the random numbers
         have moved on, so that the next step draws afresh.
 
         Returns:
@@ -152,7 +154,8 @@ class SVI:
         with stack.restored(), self._scope(), torch.no_grad():
             if isinstance(self.loss, ELBO):
                 return self.loss.loss(self.model, self.guide, *args, **kwargs)
-            return float(self.loss(self.model, self.guide, *args, **kwargs))
+            value = self.loss(self.model, self.guide, *args, **kwargs)
+            return float(value if isinstance(value, float) else as_loss("loss", value))
 
     def run(
         self,
@@ -217,7 +220,7 @@ class SVI:
         """Run a step so that a failure leaves everything as it was."""
         with self._scope() as store:
             mark = store.mark()
-            rng = torch.get_rng_state()
+            rng = RandomState()
             baselines = self.loss.state_dict() if isinstance(self.loss, ELBO) else None
             try:
                 with stack.restored():
@@ -227,7 +230,7 @@ class SVI:
                 if baselines is not None:
                     self.loss.load_state_dict(baselines)
                 if not isinstance(error, NonFiniteError):
-                    torch.set_rng_state(rng)
+                    rng.restore()
                 raise
 
     def loss_and_grads(
@@ -242,13 +245,13 @@ class SVI:
         loss: Any = 0.0
         grads: list[torch.Tensor | None] = []
         if self._given_grads is not None:
-            return _taken(self._given_grads, self.model, self.guide, args, kwargs)
+            return taken(self._given_grads, self.model, self.guide, args, kwargs)
         with Observer() as seen:
             if not isinstance(self.loss, ELBO):
-                value = self.loss(self.model, self.guide, *args, **kwargs)
-                return seen, value.detach(), _gradients(value, seen.params, grads)
+                value = as_loss("loss", self.loss(self.model, self.guide, *args, **kwargs))
+                return seen, value.detach(), gradients(value, seen.params, grads)
             for share in self.loss.estimates(self.model, self.guide, args, kwargs):
-                grads = _gradients(share.surrogate, seen.params, grads)
+                grads = gradients(share.surrogate, seen.params, grads)
                 loss = loss + share.loss.detach()
         return seen, loss, grads
 
@@ -298,32 +301,6 @@ class SVI:
         finally:
             for leaf, before in zip(params.values(), kept, strict=True):
                 leaf.grad = before
-
-
-def _gradients(
-    surrogate: torch.Tensor, params: dict[str, torch.Tensor], so_far: list[torch.Tensor | None]
-) -> list[torch.Tensor | None]:
-    leaves = list(params.values())
-    if not leaves or not surrogate.requires_grad:
-        return so_far or [None] * len(leaves)
-    grads: list[torch.Tensor | None] = list(torch.autograd.grad(surrogate, leaves, allow_unused=True))
-    for i, before in enumerate(so_far):
-        now = grads[i]
-        if before is not None:
-            grads[i] = before if now is None else before + now
-    return grads
-
-
-def _taken(
-    fn: Fn, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Observer, torch.Tensor, list[torch.Tensor | None]]:
-    """Run a function that makes gradients, and take them from the leaves."""
-    with Observer() as seen:
-        loss = torch.as_tensor(fn(model, guide, *args, **kwargs)).detach()
-    grads = [leaf.grad for leaf in seen.params.values()]
-    for leaf in seen.params.values():
-        leaf.grad = None
-    return seen, loss, grads
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

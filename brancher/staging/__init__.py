@@ -1,6 +1,7 @@
 """Functions of tensors, compiled: the only place that knows the compiler. It knows nothing of probability."""
 
 from brancher.staging.export import export
+from brancher.staging.generators import RandomState
 from brancher.staging.loop import LoopResult, StagedLoop, stage_loop, staged_loop
 from brancher.staging.reasons import StagingError
 from brancher.staging.staged import Counters, Staged, is_available, stage
@@ -8,6 +9,7 @@ from brancher.staging.staged import Counters, Staged, is_available, stage
 __all__ = [
     "Counters",
     "LoopResult",
+    "RandomState",
     "Staged",
     "StagedLoop",
     "StagingError",

@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from brancher.staging import backend, cache, native
 from brancher.staging.graph import Traced, purify
-from brancher.staging.reasons import compiler_failed, no_compiler
+from brancher.staging.reasons import no_compiler
 
 Tensor = torch.Tensor
 
@@ -47,22 +47,31 @@ def compile_graph(traced: Traced, tensors: Sequence[Tensor], name: str) -> Compi
     """Compile a recorded graph, or load it where this machine has compiled it before.
 
     Raises:
-        StagingError: no C++ compiler, or the compiler failed.
+        StagingError: no C++ compiler.
+        Exception: whatever the compiler raised.
     """
     native_device = all(t.device.type == "cpu" for t in tensors)
     key = _key(traced, tensors) if native_device else None
-    hit = cache.load(key) if key is not None else None
-    if hit is not None:
-        library, facts = hit
-        writes = [(out, into) for out, into in facts["writes"]]
-        return Compiled(backend.load(str(library), 1), facts["outputs"], writes, library, True)
+    known = None if key is None else _load(key)
+    if known is not None:
+        return known
     compiler = native.compiler()
     if compiler is None:
         raise no_compiler(name)
+    return _compile(traced, tensors, compiler, key)
+
+
+def _load(key: str) -> Compiled | None:
+    hit = cache.load(key)
+    if hit is None:
+        return None
+    library, facts = hit
     try:
-        return _compile(traced, tensors, compiler, key)
-    except Exception as error:
-        raise compiler_failed(name, error, backend.self_test()) from error
+        runner = backend.load(str(library), 1)
+    except RuntimeError:  # a file cut short: it is built again
+        return None
+    writes = [(out, into) for out, into in facts["writes"]]
+    return Compiled(runner, facts["outputs"], writes, library, True)
 
 
 def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str | None) -> Compiled:

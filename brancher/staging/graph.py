@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 from torch.overrides import TorchFunctionMode
 
 from brancher.staging import backend
+from brancher.staging.generators import RandomState
 from brancher.staging.reasons import StagingError, explain
 from brancher.staging.simplify import simplify
 from brancher.staging.structure import Structure, compile_build, constants_of, flatten
@@ -82,8 +83,8 @@ def record(function: Callable[..., Any], args: tuple[Any, ...], name: str) -> Tr
         result.append((shape, constants_of(value), [(t.shape, t.dtype) for t in outputs]))
         return [output.detach() for output in outputs]
 
-    seed = torch.get_rng_state()
-    torch.manual_seed(_SENTINEL)
+    generators = RandomState()
+    torch.default_generator.manual_seed(_SENTINEL)
     before = torch.get_rng_state()
     try:
         graph, outside = backend.trace(flat, tensors)
@@ -93,7 +94,7 @@ def record(function: Callable[..., Any], args: tuple[Any, ...], name: str) -> Tr
         raise explain(error, name) from error
     finally:
         reseeded = not torch.equal(before, torch.get_rng_state())
-        torch.set_rng_state(seed)
+        generators.restore()
     if reseeded:
         raise StagingError(
             f"staged function '{name}': expected random draws only, got a call that sets the seed; "

@@ -10,6 +10,7 @@ import torch
 from brancher.staging import backend
 from brancher.staging.compiled import Compiled, compile_graph
 from brancher.staging.graph import Traced
+from brancher.staging.reasons import StagingError, compiler_failed
 from brancher.staging.structure import Structure, compile_build, compile_match
 
 Tensor = torch.Tensor
@@ -85,5 +86,14 @@ class Plan:
 
 
 def make_plan(traced: Traced, structure: Structure, tensors: Sequence[Tensor], name: str) -> Plan:
-    """Compile a recorded function for these tensors."""
-    return Plan(traced, structure, tensors, compile_graph(traced, [*tensors, *traced.captured], name))
+    """Compile a recorded function for these tensors.
+
+    Raises:
+        StagingError: no C++ compiler, the compiler failed, or this torch has moved what is needed.
+    """
+    try:
+        return Plan(traced, structure, tensors, compile_graph(traced, [*tensors, *traced.captured], name))
+    except StagingError:
+        raise
+    except Exception as error:
+        raise compiler_failed(name, error, backend.self_test()) from error

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from brancher.errors import BrancherWarning
 from brancher.staging import backend, is_available, native, stage
 from brancher.staging.reasons import StagingError
 
@@ -25,6 +26,14 @@ def test_moved_name_is_told_when_the_compiler_fails(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(backend, "self_test", lambda: ["torch._inductor.gone"])
     with pytest.raises(StagingError, match=r"expected torch\._inductor\.gone in torch, got torch .* without"):
         stage(lambda x: x.cosh().sinh().tanh()).plan(torch.zeros(17))
+
+
+def test_moved_guard_runs_eagerly_with_a_warning(monkeypatch: pytest.MonkeyPatch, compiler: str) -> None:
+    monkeypatch.setattr(backend, "Guard", lambda tensors: torch._C._dynamo.guards.Gone)
+    monkeypatch.setattr(backend, "self_test", lambda: ["torch._C._dynamo.guards.Gone"])
+    staged = stage(lambda x: x.cosh() + 1)
+    with pytest.warns(BrancherWarning, match=r"expected torch\._C\._dynamo\.guards\.Gone in torch"):
+        assert float(staged(torch.tensor(0.0))) == 2.0
 
 
 def test_is_available_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

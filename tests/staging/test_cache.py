@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from brancher.staging import cache
+from brancher.staging import cache, stage
 from brancher.staging.compiled import fingerprint
 from brancher.staging.graph import record
 
@@ -58,6 +58,18 @@ def test_damaged_facts_are_a_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "k.so").write_bytes(b"")
     (tmp_path / "k.json").write_text("{")
     assert cache.load("k") is None
+
+
+def test_damaged_library_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str
+) -> None:
+    monkeypatch.setenv("BRANCHER_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("BRANCHER_PRECOMPILE_HEADERS", "0")
+    monkeypatch.setattr(cache, "load", lambda key: (tmp_path / "cut.so", {"outputs": 1, "writes": []}))
+    (tmp_path / "cut.so").write_bytes(b"\x7fELF")
+    staged = stage(lambda x: x * 3)
+    assert float(staged(torch.tensor(2.0))) == 6.0
+    assert (staged.counters.compiles, staged.counters.loads) == (1, 0)
 
 
 def test_stored_facts_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, Ran
 from brancher.symbolic.expressions import Expression, as_parent
 from brancher.symbolic.functions import BrancherFunction
 from brancher.symbolic.models import ProbabilisticModel
+from brancher.symbolic.processes import GaussianProcess
 from brancher.symbolic.variables import VARIABLES, RandomVariable, Variable
 
 globals().update(VARIABLES)
@@ -16,6 +17,7 @@ __all__ = [
     "DeterministicVariable",
     "EmpiricalVariable",
     "Expression",
+    "GaussianProcess",
     "ProbabilisticModel",
     "RandomIndices",
     "RandomVariable",

@@ -46,7 +46,9 @@ class Expression(Operators):
         """Number of data dimensions, as far as it is known from the parents' alone."""
         return None
 
-    def _operated(self, symbol: str, *operands: Any) -> Expression:
+    def _operated(self, symbol: str, *operands: Any) -> Any:
+        if any(isinstance(each, Operators) and not isinstance(each, Expression) for each in operands):
+            return NotImplemented  # covariances and means have operators of their own
         if symbol == "@":
             return Product(as_expression(operands[0]), as_expression(operands[1]))
         return operation(symbol, *operands)

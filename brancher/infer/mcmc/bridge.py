@@ -99,7 +99,7 @@ def initialize_model(
     """Turn a model into an unconstrained potential with a point to start from.
 
     Args:
-        model: a model with continuous latent sites.
+        model: a model; discrete latent sites with a finite support are summed out.
         model_args: its positional arguments.
         model_kwargs: its keyword arguments.
         init_strategy: first values of the latent sites.
@@ -116,7 +116,7 @@ def initialize_model(
         >>> info.potential_fn({"x": torch.tensor(0.0)})
         tensor(1.)
     """
-    potential = Potential(model, tuple(model_args), dict(model_kwargs or {}), "initialize_model")
+    potential = Potential(model, tuple(model_args), dict(model_kwargs or {}), "initialize_model", True)
     keys = rng.chain_keys(seed, torch.arange(num_chains, device=potential.like.device))
     starts = find_start(potential, value_and_grad(potential.log_prob), keys, init_strategy)
     first = potential.split(starts)
@@ -135,7 +135,7 @@ class FlatDensity:
     """The log density of one flat unconstrained vector and its gradient, NumPy in and NumPy out.
 
     Args:
-        model: a model with continuous latent sites.
+        model: a model; discrete latent sites with a finite support are summed out.
         args: its positional arguments.
         kwargs: its keyword arguments.
         compile: True, False, or ``"auto"``: compiled, with an eager fallback and one warning.
@@ -158,7 +158,7 @@ class FlatDensity:
         *,
         compile: Compile = "auto",
     ) -> None:
-        self.potential = Potential(model, tuple(args), dict(kwargs or {}), "FlatDensity")
+        self.potential = Potential(model, tuple(args), dict(kwargs or {}), "FlatDensity", True)
         self.dim = self.potential.dim
         example = self.potential.like.new_zeros(1, self.dim)
         self._gradient = make_gradient(self.potential.log_prob, example, compile)

@@ -271,7 +271,9 @@ class MCMC:
 
     def _make_density(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.kernel.model is not None:
-            density = Potential(self.kernel.model, args, kwargs, type(self.kernel).__name__)
+            density = Potential(
+                self.kernel.model, args, kwargs, type(self.kernel).__name__, sums_discrete=True
+            )
             if self.initial_params is not None:
                 density.check_names(self.initial_params)
             return density

@@ -17,6 +17,7 @@ from brancher.handlers import Message, Trace, substitute, trace
 from brancher.handlers.density import score
 from brancher.handlers.messenger import Messenger
 from brancher.infer.checks import check_model_trace, require_latents, warn_forgotten_data
+from brancher.infer.enumeration.density import discrete_sites, refuse_dependent, summed_log_probs, summing
 from brancher.infer.particles import particle_plate, probing
 from brancher.infer.samples import labels_of
 
@@ -48,10 +49,11 @@ class Potential:
     """The log density of a model's latent sites, given its arguments.
 
     Args:
-        model: any model whose latent sites are continuous.
+        model: any model; discrete latent sites need a finite support and ``sums_discrete``.
         args: its positional arguments.
         kwargs: its keyword arguments.
         algorithm: name of the caller, for messages.
+        sums_discrete: sum discrete latent sites out instead of refusing them.
 
     Attributes:
         slots: the latent sites' places in the vector.
@@ -64,7 +66,12 @@ class Potential:
     """
 
     def __init__(
-        self, model: Fn, args: tuple[Any, ...], kwargs: dict[str, Any], algorithm: str = "MCMC"
+        self,
+        model: Fn,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        algorithm: str = "MCMC",
+        sums_discrete: bool = False,
     ) -> None:
         self.model, self.args, self.kwargs = model, args, kwargs
         self.algorithm = algorithm
@@ -72,16 +79,20 @@ class Potential:
             record = trace(substitute(model, substitute_fn=_some_value)).get_trace(*args, **kwargs)
             require_latents(record, algorithm)
             warn_forgotten_data(record, algorithm)
-            _refuse_unsupported(record, algorithm)
+            self.summed = discrete_sites(record, algorithm) if sums_discrete else []
+            _refuse_unsupported(record, algorithm, self.summed)
             check_model_trace(record, "model")
-        self.slots = _slots(record)
+        self.slots = _slots(record, self.summed, algorithm)
         self.dim = self.slots[-1].stop
-        self.dims, self.coords = labels_of(record.sites("sample", "deterministic"), record)
+        kept = [site for site in record.sites("sample", "deterministic") if site.name not in self.summed]
+        self.dims, self.coords = labels_of(kept, record)
         self.deterministic = [site.name for site in record.sites("deterministic")]
         self.observed = record.observation_nodes
         self.like = record.nodes[self.slots[0].name].value
         self._nesting = _nesting(record)
         self._together: Callable[[Tensor], Tensor] | None = None
+        if self.summed:
+            self._leave_out_dependent(record)
 
     def log_prob(self, position: Tensor) -> Tensor:
         """Log density in nats, Jacobian included; ``(C, D) -> (C,)``."""
@@ -160,7 +171,9 @@ class Potential:
             reader, record = self._run(position[None], 1, 0)
             for site in record.scored():
                 value = score(site)
-                if not bool(torch.isfinite(value).all()):
+                # Some values of a summed-out site may be impossible.
+                is_good = torch.isfinite(value).any() if self.summed else torch.isfinite(value).all()
+                if not bool(is_good):
                     bad = "NaN" if bool(torch.isnan(value).any()) else "-inf"
                     return f"site '{site.name}' has log_prob {bad} ({type(site.fn).__name__})"
             for name, value in reader.jacobians.items():
@@ -187,6 +200,9 @@ class Potential:
     def _terms(self, position: Tensor, chains: int, nesting: int) -> list[Tensor]:
         with validation_enabled(False), _SoftCholesky():
             reader, record = self._run(position, chains, nesting)
+            if self.summed:
+                width = self._nesting + (chains > 1)
+                return summed_log_probs(record, width) + list(reader.jacobians.values())
             return [score(site) for site in record.scored()] + list(reader.jacobians.values())
 
     def _mapped(self, position: Tensor) -> Tensor:
@@ -234,15 +250,23 @@ class Potential:
             for i in range(2)
         )
 
+    def _leave_out_dependent(self, plain: Trace) -> None:
+        """Drop deterministic sites that vary with summed-out ones: they have no single value."""
+        with torch.no_grad():
+            _, record = self._run(self.like.new_zeros(1, self.dim), 1, 0)
+        shapes = {name: record.nodes[name].value.shape for name in self.deterministic}
+        self.deterministic = [name for name in shapes if shapes[name] == plain.nodes[name].value.shape]
+
     def _run(self, position: Tensor, chains: int, nesting: int) -> tuple[_Reader, Trace]:
         reader = _Reader(self, position, chains, nesting)
         # The latent sites all have values, so nothing is drawn and no random state moves.
+        model = summing(self.model, self._nesting + (chains > 1)) if self.summed else self.model
         with validation_enabled(False), _SoftCholesky(), reader:
             if chains == 1:
-                record = trace(self.model).get_trace(*self.args, **self.kwargs)
+                record = trace(model).get_trace(*self.args, **self.kwargs)
             else:
                 with particle_plate(chains, nesting):
-                    record = trace(self.model).get_trace(*self.args, **self.kwargs)
+                    record = trace(model).get_trace(*self.args, **self.kwargs)
         reader.check_complete()
         return reader, record
 
@@ -259,6 +283,7 @@ class _Reader(Messenger):
         self.algorithm = potential.algorithm
         self.slots = {slot.name: slot for slot in potential.slots}
         self.position, self.chains, self.nesting = position, chains, nesting
+        self.width = potential._nesting + (chains > 1) if potential.summed else None
         self.jacobians: dict[str, Tensor] = {}
 
     def process_message(self, message: Message) -> None:
@@ -278,6 +303,8 @@ class _Reader(Messenger):
             free = flat.reshape(self.chains, *(1,) * (self.nesting - slot.batch_dims), *slot.shape)
         transform = biject_to(message.fn.support)
         value = transform(free)
+        if self.width is not None:
+            refuse_dependent(message, value, self.width, self.algorithm)
         self.jacobians[message.name] = transform.log_abs_det_jacobian(free, value)
         message.value = value
 
@@ -316,9 +343,9 @@ def _some_value(message: Message) -> Tensor | None:
     return transform(torch.zeros(shape))  # type: ignore[no-any-return]
 
 
-def _refuse_unsupported(record: Trace, algorithm: str) -> None:
+def _refuse_unsupported(record: Trace, algorithm: str, summed: Sequence[str]) -> None:
     for site in record.sites("sample"):
-        if not site.is_observed and site.fn.support.is_discrete:
+        if not site.is_observed and site.fn.support.is_discrete and site.name not in summed:
             raise UnsupportedError(
                 f"{algorithm} site '{site.name}': expected continuous latent sites, got "
                 f"{type(site.fn).__name__}; sum the site out of the model, or observe it"
@@ -331,13 +358,20 @@ def _refuse_unsupported(record: Trace, algorithm: str) -> None:
                 )
 
 
-def _slots(record: Trace) -> list[Slot]:
+def _slots(record: Trace, summed: Sequence[str], algorithm: str) -> list[Slot]:
     slots: list[Slot] = []
     start = 0
     for name, site in record.iter_stochastic_nodes():
+        if name in summed:
+            continue
         shape = torch.Size(biject_to(site.fn.support).inverse_shape(site.value.shape))
         slots.append(Slot(name, start, shape, len(shape) - _free_event_dims(site, shape)))
         start = slots[-1].stop
+    if not slots:
+        raise UnsupportedError(
+            f"{algorithm}: expected a continuous latent site, got {list(summed)} alone, which are summed "
+            "out; use infer_discrete for draws of them"
+        )
     return slots
 
 

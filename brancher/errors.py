@@ -148,6 +148,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def add_place(error: BaseException, place: str) -> None:
+    """Note on an error where it arose, once, for causes that can not know; from Python 3.11 on."""
+    if hasattr(error, "add_note") and place not in getattr(error, "__notes__", ()):
+        error.add_note(place)
+
+
 def require(package: str, extra: str, purpose: str) -> ModuleType:
     """Import an optional package, or say which extra brings it.
 

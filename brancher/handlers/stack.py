@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from brancher.distributions.validation import enable_validation, is_validating
 from brancher.handlers.message import Message
 
 if TYPE_CHECKING:
@@ -44,10 +45,13 @@ def pop(handler: Messenger) -> Messenger | None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Leave the stack as it was found, whatever happens inside."""
-    before = _STACK.get()
+    """Leave the stack as it was found, whatever happens inside; after an exception, validation as well."""
+    before, validating = _STACK.get(), is_validating()
     try:
         yield
+    except BaseException:
+        enable_validation(validating)  # an interrupt may have kept a block inside from doing so
+        raise
     finally:
         _STACK.set(before)
 

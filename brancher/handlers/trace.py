@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from brancher.distributions.validation import is_validating
-from brancher.errors import HandlerError, PlateError, SiteError
+from brancher.errors import DistributionError, HandlerError, PlateError, SiteError, add_place
 from brancher.handlers import stack
 from brancher.handlers.message import Frame, Message
 from brancher.handlers.messenger import Messenger
@@ -76,7 +76,12 @@ class trace(Messenger):  # noqa: N801
             record = entry.trace
             if not self.param_only:
                 record.add_node("_INPUT", Message("args", "_INPUT", self.fn, args, kwargs))
-            value = self.fn(*args, **kwargs)
+            try:
+                value = self.fn(*args, **kwargs)
+            except DistributionError as error:
+                before = [name for name in record.nodes if name != "_INPUT"]
+                add_place(error, f"after site '{before[-1]}'" if before else "before the first site")
+                raise
         if not self.param_only:
             record.add_node("_RETURN", Message("return", "_RETURN", self.fn, value=value))
         self.trace = record

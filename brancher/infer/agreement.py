@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -59,35 +60,45 @@ def choose(run: Run, layout: Layout, num_samples: int, parallel: bool | None) ->
 def why_not(choice: Choice, run: Run, layout: Layout) -> str | None:
     """Say why a way of running draws together would be wrong, or None where it is right.
 
-    Two draws are run together, then each alone with the same values. Every value and every
-    log-density must be the same both times.
+    A few draws are run together, then the first two each alone with the same values. Every value
+    and every log-density must be the same both times.
     """
+    size = _trial_size(layout)
     with aside(), validation_enabled(False):
         try:
-            pair = choice.way(run, _everything, layout, _two_draws(layout.given), 2)
+            together = choice.way(run, _everything, layout, _trial_draws(layout.given, size), size)
         except Exception as error:  # whatever the user's code raises
             return f"{choice.name}: fails with {type(error).__name__}: {error}"
         for i in range(2):
-            values = {name: v for name, v in pair.items() if name.startswith(_VALUE)}
+            values = {name: v for name, v in together.items() if name.startswith(_VALUE)}
             now = {name.removeprefix(_VALUE): v[i, None] for name, v in values.items()}
             try:
                 alone = in_loop(run, _everything, layout, now, 1)
             except Exception as error:
                 return f"{choice.name}: its draws fail alone with {type(error).__name__}: {error}"
             for name, value in alone.items():
-                if name not in pair or not _close(pair[name][i], value[0]):
+                if name not in together or not _close(together[name][i], value[0]):
                     return f"{choice.name}: the {name} mixes the draws"
     return None
 
 
-def _two_draws(given: Values) -> dict[str, torch.Tensor]:
-    """The first draw and one that differs from it: two equal ones would hide that draws are mixed."""
+def _trial_size(layout: Layout) -> int:
+    """The least number of draws that no dimension of the model has: draws must not pass for its rows."""
+    sites = [site for record in layout.traces for site in record.sites()]
+    values = [site.value for site in sites if isinstance(site.value, torch.Tensor)]
+    taken = {size for value in values for size in value.shape}
+    return next(size for size in itertools.count(2) if size not in taken)
+
+
+def _trial_draws(given: Values, size: int) -> dict[str, torch.Tensor]:
+    """The first draw and one that differs from it, by turns: equal ones would hide that draws are mixed."""
     if not given:
         return {}
     rows = torch.cat([value.reshape(value.shape[0], -1).double().cpu() for value in given.values()], dim=1)
     differs = (rows != rows[0]).any(1).nonzero()
     other = int(differs[0]) if len(differs) else 0
-    return {name: value[[0, other]] for name, value in given.items()}
+    rows_taken = [other if i % 2 else 0 for i in range(size)]
+    return {name: value[rows_taken] for name, value in given.items()}
 
 
 _VALUE = "value of "

@@ -50,7 +50,7 @@ def shapes_of(value: Any) -> Any:
 
 @contextmanager
 def explained(run: Callable[[], Iterable[Trace]]) -> Iterator[None]:
-    """Say in our own words what failed in a block that switched checks off, if running with checks can tell.
+    """Say what failed in a block that switched checks off in the words of the checks, if they can tell.
 
     Args:
         run: what the block runs; its traces are scored.
@@ -60,8 +60,6 @@ def explained(run: Callable[[], Iterable[Trace]]) -> Iterator[None]:
     """
     try:
         yield
-    except BrancherError:
-        raise
     except Exception as error:
         if not is_validating():
             raise

@@ -34,7 +34,7 @@ def flat_draws(
     if not isinstance(samples, Mapping):
         raise InferenceTypeError(
             f"{owner}: expected posterior_samples as a mapping from site to tensor, got "
-            f"{type(samples).__name__}"
+            f"{type(samples).__name__}; write {{'x': tensor}}"
         )
     lead = getattr(samples, "batch_ndims", 1) if batch_ndims is None else batch_ndims
     if isinstance(lead, bool) or not isinstance(lead, int) or not 0 <= lead <= 2:
@@ -42,6 +42,11 @@ def flat_draws(
     flat: dict[str, torch.Tensor] = {}
     first: tuple[str, torch.Size] | None = None
     for name, value in samples.items():
+        if not isinstance(name, str):
+            raise InferenceTypeError(
+                f"{owner}: expected posterior_samples by site name, a str, got the key {name!r} of type "
+                f"{type(name).__name__}; write {{'x': tensor}}"
+            )
         tensor = _tensor(owner, name, value)
         shape = tensor.shape[:lead]
         if len(shape) < lead or not shape.numel():
@@ -70,9 +75,27 @@ def _tensor(owner: str, name: str, value: Any) -> torch.Tensor:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
         raise InferenceTypeError(
-            f"{owner} '{name}': expected samples as a tensor or array, got {type(value).__name__}"
+            f"{owner} '{name}': expected posterior_samples['{name}'] as a tensor or array, got "
+            f"{type(value).__name__}; convert it with torch.as_tensor"
         ) from None
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+
+
+def refuse_nan(name: str, values: torch.Tensor) -> None:
+    """Refuse draws of a site that are NaN.
+
+    Raises:
+        InferenceError: naming the site, how many entries are NaN and the first of them.
+    """
+    if not values.is_floating_point():
+        return
+    bad = torch.isnan(values).nonzero()
+    if len(bad):
+        raise InferenceError(
+            f"site '{name}': expected posterior samples without NaN, got {len(bad)} NaN among "
+            f"{values.numel()} values, the first at index {tuple(bad[0].tolist())}; look for the run that "
+            "made them, or leave these draws out"
+        )
 
 
 def warn_unknown(owner: str, given: Mapping[str, torch.Tensor], record: Trace) -> None:

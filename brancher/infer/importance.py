@@ -115,7 +115,7 @@ class Importance:
         dims, coords = labels_of(shown, record)
         samples = Samples({site.name: found[f"value {site.name}"] for site in shown}, dims, coords)
         log_weights = _added(found, "+", self.num_samples) - _added(found, "-", self.num_samples)
-        _check_weights(log_weights)
+        _check_weights(log_weights, found)
         self._outcome = samples, log_weights
         _warn_point_mass(samples, latent)
         self._warn_tail()
@@ -224,17 +224,28 @@ def _added(found: dict[str, torch.Tensor], sign: str, count: int) -> torch.Tenso
     return torch.stack(terms).sum(0)
 
 
-def _check_weights(log_weights: torch.Tensor) -> None:
+def _check_weights(log_weights: torch.Tensor, found: dict[str, torch.Tensor]) -> None:
     bad = torch.isnan(log_weights) | (log_weights == math.inf)
     if bool(bad.any()):
         raise InferenceError(
             f"Importance: expected finite log weights, got {int(bad.sum())} of {len(log_weights)} NaN or "
-            "+inf; look "
-            "for values outside a site's support"
+            f"+inf{_culprit(found, bad)}; look for values outside a site's support"
         )
-    if bool((log_weights == -math.inf).all()):
+    impossible = log_weights == -math.inf
+    if bool(impossible.all()):
         raise InferenceError(
-            "Importance: expected draws that the model allows, got log weight -inf for all of them; the "
-            "guide's "
-            "draws contradict the data or lie outside the model's support"
+            "Importance: expected draws that the model allows, got log weight -inf for all of them"
+            f"{_culprit(found, impossible)}; the guide's draws contradict the data or lie outside the "
+            "model's support"
         )
+
+
+def _culprit(found: dict[str, torch.Tensor], bad: torch.Tensor) -> str:
+    """Name the first site whose log-density is not finite in the first bad draw."""
+    first = int(bad.nonzero()[0])
+    for name, value in found.items():
+        sign, _, site = name.partition(" ")
+        if sign in ("+", "-") and not bool(torch.isfinite(value[first]).all()):
+            role, log_prob = "model" if sign == "+" else "guide", float(value[first].sum())
+            return f", first in draw {first} at {role} site '{site}' with log_prob {log_prob}"
+    return ""

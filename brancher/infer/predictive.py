@@ -34,7 +34,7 @@ class Predictive:
     The model runs once for every draw, with the latent sites that ``posterior_samples`` or the
     guide give; the others are drawn. Observed sites stay observed: call the model without its
     data (``obs=None``) to predict them. Draws run as one batch dimension left of every plate
-    where that gives what single runs give (two draws are compared both ways at first sight),
+    where that gives what single runs give (some draws are compared both ways at first sight),
     else in the lanes of a ``vmap`` where that does, else one after the other.
 
     Args:
@@ -194,9 +194,17 @@ def _names(return_sites: Any) -> tuple[str, ...] | None:
         return (return_sites,)
     if not isinstance(return_sites, Iterable):
         raise InferenceTypeError(
-            f"Predictive: expected return_sites as a list of names, got {type(return_sites).__name__}"
+            f"Predictive: expected return_sites as a list of names, got {type(return_sites).__name__}; write "
+            "return_sites=['x']"
         )
-    return tuple(return_sites)
+    names = tuple(return_sites)
+    for name in names:
+        if not isinstance(name, str):
+            raise InferenceTypeError(
+                f"Predictive: expected return_sites as a list of names, got {name!r} of type "
+                f"{type(name).__name__} in it; write return_sites=['x']"
+            )
+    return names
 
 
 def _count(given: Mapping[str, torch.Tensor], num_samples: int | None) -> int:

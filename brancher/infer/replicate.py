@@ -17,7 +17,7 @@ from brancher.distributions.validation import is_validating, validation_enabled
 from brancher.errors import InferenceError
 from brancher.handlers import Message, Trace, substitute
 from brancher.handlers.density import SCORED
-from brancher.infer.draws import fitting
+from brancher.infer.draws import fitting, refuse_nan
 from brancher.infer.particles import particle_plate
 
 Values: TypeAlias = Mapping[str, torch.Tensor]
@@ -49,10 +49,16 @@ def lay_out(run: Run, given: Values) -> Layout:
     """Run once on the first draw, leaving random state and gradients alone.
 
     Raises:
-        InferenceError: a given value does not have its site's shape.
+        InferenceError: a given value does not have its site's shape, or holds NaN.
     """
-    first = {name: value[0] for name, value in given.items()}
-    with aside(), substitute(substitute_fn=answers(first)):
+    first = answers({name: value[0] for name, value in given.items()})
+
+    def answer(message: Message) -> torch.Tensor | None:
+        if message.type == "sample" and message.name in given and is_validating():
+            refuse_nan(message.name, given[message.name])
+        return first(message)
+
+    with aside(), substitute(substitute_fn=answer):
         traces = run()
     sites = [site for record in traces for site in record.sites()]
     plates = [-frame.dim for site in sites for frame in site.frames if frame.dim is not None]

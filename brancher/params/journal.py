@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from brancher.distributions.validation import enable_validation, is_validating
+
 Undo = Callable[[], None]
 
 _OPEN: ContextVar[list[Undo] | None] = ContextVar("brancher_declarations", default=None)
@@ -26,11 +28,12 @@ def undone_on_error() -> Iterator[None]:
         ...     print(list(store))
         []
     """
-    outer, own = _OPEN.get(), list[Undo]()
+    outer, own, validating = _OPEN.get(), list[Undo](), is_validating()
     try:
         _OPEN.set(own)
         yield
     except BaseException:
+        enable_validation(validating)  # an interrupt may have kept a block inside from doing so
         for undo in reversed(own):
             undo()
         raise

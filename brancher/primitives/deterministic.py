@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from brancher.distributions import Unit
+from brancher.errors import DistributionError, SiteError
 from brancher.handlers import stack
 from brancher.handlers.message import Message
 from brancher.handlers.values import as_plain_tensor
@@ -46,6 +47,10 @@ def factor(name: str, log_factor: Any, *, has_rsample: bool | None = None) -> No
         has_rsample: needed in a guide: whether the term depends on draws by pathwise
             gradients alone.
 
+    Raises:
+        SiteError: the term is NaN.
+        SiteTypeError: the term is no tensor, array or number.
+
     Example:
         >>> trace = handlers.trace(lambda: factor("f", torch.tensor(-3.0))).get_trace()
         >>> trace.log_prob_sum()
@@ -55,7 +60,15 @@ def factor(name: str, log_factor: Any, *, has_rsample: bool | None = None) -> No
         refuse_name("factor", name)
     if not isinstance(log_factor, torch.Tensor):
         log_factor = as_plain_tensor(f"factor '{name}'", log_factor).to(torch.get_default_dtype())
-    fn = Unit(log_factor, has_rsample=has_rsample)
+    try:
+        fn = Unit(log_factor, has_rsample=has_rsample)
+    except DistributionError:
+        bad = torch.isnan(log_factor).nonzero()
+        raise SiteError(
+            f"factor '{name}': expected log_factor without NaN, got {len(bad)} NaN among "
+            f"{log_factor.numel()} values, the first at index {tuple(bad[0].tolist())}; look for a "
+            "logarithm of a negative number or 0 * inf behind it"
+        ) from None
     value = log_factor.new_empty((*log_factor.shape, 0))
     message = Message("factor", name, fn, value=value, is_observed=True, done=True)
     message.infer["has_rsample"] = has_rsample

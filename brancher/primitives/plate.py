@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from brancher.distributions.validation import is_validating
-from brancher.errors import PlateError, PlateIndexError
+from brancher.errors import DistributionError, PlateError, PlateIndexError, add_place
 from brancher.handlers import stack
 from brancher.handlers.message import Frame, Message
 from brancher.handlers.plate import PlateScope, allocate, refuse_reentry
@@ -102,8 +102,10 @@ class plate:  # noqa: N801
         stack.push(PlateScope(frame, self._indices, self))
         return self.indices
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, where: Any) -> None:
         stack.pop(self)  # type: ignore[arg-type]
+        if isinstance(error, DistributionError):
+            add_place(error, f"inside plate '{self.name}'")
 
     def __iter__(self) -> Iterator[int]:
         refuse_reentry(self.name)

@@ -17,7 +17,7 @@ import torch
 from brancher import clear_param_store, get_param_store, handlers, optim, param, sample
 from brancher import distributions as dist
 from brancher.distributions.validation import is_validating
-from brancher.errors import BrancherError, BrancherWarning
+from brancher.errors import BrancherError, BrancherWarning, NonFiniteError
 from brancher.handlers import stack
 from brancher.infer import (
     SVI,
@@ -260,8 +260,8 @@ class Runner:
     ) -> str:
         """Check that running the model this way is refused, and that nothing has changed."""
         setup, act = self.prepare(model, **given)
-        # A step puts the random state back whatever happened; others may have drawn already.
-        moved = drawn and self.name not in GROUPS["training"]
+        # A step puts the random state back, but for a loss that is not finite: the next one draws afresh.
+        moved = drawn and (self.name not in GROUPS["training"] or issubclass(kind, NonFiniteError))
         return refuses(lambda: act(*args), kind, builtin, *words, setup=setup, drawn=moved)
 
     def warns(self, model: Callable[..., Any], *words: str, args: tuple[Any, ...] = (), **given: Any) -> None:

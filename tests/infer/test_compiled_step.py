@@ -416,3 +416,27 @@ def test_callback_sees_every_step(recorded):
 def test_bad_setting_error():
     with pytest.raises(InferenceError, match="compile as True, False or 'auto'"):
         SVI(masked, by_hand, compile="yes")
+
+
+def test_graph_that_fails_leaves_the_step_to_the_eager_path(recorded, monkeypatch):
+    def model():
+        sample("z", dist.Normal(0.0, 1.0))
+
+    def run():
+        torch.manual_seed(0)
+        clear_param_store()
+        svi = SVI(model, AutoNormal(model), compile=True)
+        svi.step()
+        return svi
+
+    expected = run().step()
+    svi = run()
+
+    def fail(*args):
+        torch.rand(3)
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(svi._compiled, "_call", fail)
+    with pytest.warns(BrancherWarning, match="got RuntimeError: boom. Steps run eagerly"):
+        assert svi.step() == pytest.approx(expected, rel=1e-5)
+    svi.step()

@@ -45,6 +45,28 @@ def test_gradients_do_not_stay_behind() -> None:
     assert param("q").grad is None
 
 
+def test_failing_function_leaves_the_gradients() -> None:
+    svi = SVI(model, guide, SGD({"lr": 0.1}), loss_and_grads=Trace_ELBO().loss_and_grads)
+    svi.step()
+    leaf = param("q")
+    leaf.grad = torch.tensor(7.0)
+
+    def failing(*args: Any) -> float:
+        Trace_ELBO().loss_and_grads(*args)
+        raise ValueError("boom")
+
+    with pytest.raises(ValueError, match="boom"):
+        SVI(model, guide, SGD({"lr": 0.1}), loss_and_grads=failing).step()
+    assert leaf.grad == 7.0
+
+
+def test_gradients_of_the_user_are_not_added() -> None:
+    svi = SVI(model, guide, SGD({"lr": 0.1}), loss_and_grads=Trace_ELBO().loss_and_grads)
+    param("q", torch.tensor(3.0)).grad = torch.tensor(100.0)
+    svi.step()
+    torch.testing.assert_close(param("q").detach(), torch.tensor(2.8))
+
+
 def test_loss_and_grads_of_another_kind_error() -> None:
     with pytest.raises(InferenceTypeError, match="SVI: expected loss_and_grads as a function, got int"):
         SVI(model, guide, SGD({"lr": 0.1}), loss_and_grads=3)  # type: ignore[arg-type]

@@ -384,3 +384,12 @@ def test_every_device(device: torch.device) -> None:
     }
     assert summary(prior).shape[0] == 4
     assert Importance(model, num_samples=30).run(x, x).resample(3)["mu"].device.type == device.type
+
+
+def test_equal_draws_of_a_model_for_single_draws_run_alone() -> None:
+    def model() -> None:
+        z = sample("z", dist.Normal(0.0, 1.0))
+        sample("x", dist.Dirichlet(z.exp() * torch.ones(2)))
+
+    predictive = Predictive(model, {"z": torch.full((3,), 0.5)})
+    assert predictive()["x"].shape == (3, 2) and predictive.vectorized is False

@@ -9,7 +9,7 @@ import torch
 
 from brancher.distributions import kl_divergence
 from brancher.distributions.validation import is_validating
-from brancher.errors import BrancherWarning
+from brancher.errors import BrancherWarning, DistributionError
 from brancher.handlers import Message, Trace
 from brancher.handlers.density import is_one, score_sum
 from brancher.infer.elbo.elbo import Estimate
@@ -92,7 +92,7 @@ def closed_form(model_site: Message, guide_site: Message) -> torch.Tensor | None
         return None
     try:
         divergence: torch.Tensor = kl_divergence(guide_site.fn, model_site.fn)
-    except NotImplementedError:
+    except (NotImplementedError, DistributionError):  # of a bad value the draw's own density tells the site
         return None
     mask, scale = model_site.mask, model_site.scale
     if mask is not None:

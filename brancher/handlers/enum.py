@@ -34,8 +34,9 @@ class enum(Messenger):  # noqa: N801
     """Give every site marked ``infer={"enumerate": "parallel"}`` all values of its support at once.
 
     The values lie along a batch dimension of the site's own, left of all plates, so one run computes
-    every combination; with ``"expand": True`` beside the mark they fill the other dimensions too. Steps of a ``markov`` loop that do not see each other share dimensions, so that
-    loops may be long. ``message.enumerated`` says which variable a dimension of a site's tensors is.
+    every combination; with ``"expand": True`` beside the mark they fill the other dimensions too. Steps
+    of a ``markov`` loop that do not see each other share dimensions, so that loops may be long.
+    ``message.enumerated`` says which variable a dimension of a site's tensors is.
 
     Args:
         fn: the function to run.

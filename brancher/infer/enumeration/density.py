@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -66,3 +66,15 @@ def refuse_dependent(site: Message, value: torch.Tensor, nesting: int, algorithm
             f"{algorithm} site '{site.name}': expected a support that is the same for all values of the "
             "discrete sites, got one that varies with them; sum the discrete site out of the model"
         )
+
+
+def refuse_alone(names: Sequence[str], algorithm: str) -> None:
+    """Refuse a model that has nothing but sites to sum out.
+
+    Raises:
+        UnsupportedError: naming them.
+    """
+    raise UnsupportedError(
+        f"{algorithm}: expected a continuous latent site, got {list(names)} alone, which are summed out; use "
+        "infer_discrete for draws of them"
+    )

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from brancher.distributions import biject_to
 from brancher.distributions.validation import validation_enabled
@@ -17,7 +16,14 @@ from brancher.handlers import Message, Trace, substitute, trace
 from brancher.handlers.density import score
 from brancher.handlers.messenger import Messenger
 from brancher.infer.checks import check_model_trace, require_latents, warn_forgotten_data
-from brancher.infer.enumeration.density import discrete_sites, refuse_dependent, summed_log_probs, summing
+from brancher.infer.enumeration.density import (
+    discrete_sites,
+    refuse_alone,
+    refuse_dependent,
+    summed_log_probs,
+    summing,
+)
+from brancher.infer.mcmc.soft_cholesky import SoftCholesky
 from brancher.infer.particles import particle_plate, probing
 from brancher.infer.samples import labels_of
 
@@ -167,7 +173,7 @@ class Potential:
 
     def why_bad(self, position: Tensor) -> str:
         """Name the site that makes the density at one vector ``(D,)`` minus infinity or NaN."""
-        with torch.no_grad(), validation_enabled(False), _SoftCholesky():
+        with torch.no_grad(), validation_enabled(False), SoftCholesky():
             reader, record = self._run(position[None], 1, 0)
             for site in record.scored():
                 value = score(site)
@@ -198,7 +204,7 @@ class Potential:
         return total
 
     def _terms(self, position: Tensor, chains: int, nesting: int) -> list[Tensor]:
-        with validation_enabled(False), _SoftCholesky():
+        with validation_enabled(False), SoftCholesky():
             reader, record = self._run(position, chains, nesting)
             if self.summed:
                 width = self._nesting + (chains > 1)
@@ -261,7 +267,7 @@ class Potential:
         reader = _Reader(self, position, chains, nesting)
         # The latent sites all have values, so nothing is drawn and no random state moves.
         model = summing(self.model, self._nesting + (chains > 1)) if self.summed else self.model
-        with validation_enabled(False), _SoftCholesky(), reader:
+        with validation_enabled(False), SoftCholesky(), reader:
             if chains == 1:
                 record = trace(model).get_trace(*self.args, **self.kwargs)
             else:
@@ -323,17 +329,6 @@ class _Reader(Messenger):
             )
 
 
-class _SoftCholesky(TorchFunctionMode):
-    """A matrix that is not positive definite gives NaN, which a sampler rejects, instead of an exception."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in (torch.linalg.cholesky, torch.cholesky):
-            factor, failed = torch.linalg.cholesky_ex(*args, **kwargs)
-            return torch.where((failed > 0)[..., None, None], math.nan, factor)
-        return func(*args, **kwargs)
-
-
 def _some_value(message: Message) -> Tensor | None:
     """A value inside the support; not a draw, because improper laws have none."""
     if message.type != "sample" or message.is_observed or message.fn.support.is_discrete:
@@ -368,10 +363,7 @@ def _slots(record: Trace, summed: Sequence[str], algorithm: str) -> list[Slot]:
         slots.append(Slot(name, start, shape, len(shape) - _free_event_dims(site, shape)))
         start = slots[-1].stop
     if not slots:
-        raise UnsupportedError(
-            f"{algorithm}: expected a continuous latent site, got {list(summed)} alone, which are summed "
-            "out; use infer_discrete for draws of them"
-        )
+        refuse_alone(summed, algorithm)
     return slots
 
 

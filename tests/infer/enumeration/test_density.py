@@ -97,7 +97,7 @@ def test_deterministic_sites_of_discrete_values_are_left_out():
 
 def test_nuts_finds_the_posterior_of_a_mixture_weight():
     # Weight ~ Beta(1, 1), five rows: the posterior is a mixture of Betas; its mean comes from a grid.
-    # 2 x 500 draws, MCSE about 0.01; |error| < 0.05 alarms falsely once in a million.
+    # 2 x 100 draws, MCSE about 0.02; |error| < 0.1 alarms falsely once in a million.
     def model():
         weight = sample("weight", dist.Beta(1.0, 1.0))
         with plate("row", 5):
@@ -107,7 +107,7 @@ def test_nuts_finds_the_posterior_of_a_mixture_weight():
     grid = torch.linspace(0.0005, 0.9995, 1000)
     on, off = dist.Normal(3.0, 1.0).log_prob(DATA).exp(), dist.Normal(-1.0, 1.0).log_prob(DATA).exp()
     density = (grid[:, None] * on + (1 - grid[:, None]) * off).prod(-1)
-    mcmc = MCMC(NUTS(model), 500, 200, num_chains=2, progress=False, compile=False, seed=3)
+    mcmc = MCMC(NUTS(model), 100, 40, num_chains=2, progress=False, compile=False, seed=3)
     mcmc.run()
     draws = mcmc.get_samples()
     assert list(draws) == ["weight"]
@@ -119,7 +119,7 @@ def test_nuts_finds_the_posterior_of_a_mixture_weight():
     z = Predictive(again, draws, return_sites=["z"])()["z"]
     on, off = grid[:, None] * on, (1 - grid[:, None]) * off
     right = ((on / (on + off)) * density[:, None]).sum(0) / density.sum()
-    assert torch.allclose(z.mean(0), right, atol=0.08)  # 1000 draws: 5 standard errors of 0.016
+    assert torch.allclose(z.mean(0), right, atol=0.17)  # 200 draws: 5 standard errors of 0.035
 
 
 def test_initialize_model_sums_too():

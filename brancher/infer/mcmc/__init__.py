@@ -3,6 +3,7 @@
 from brancher.infer.mcmc.bridge import FlatDensity, ModelInfo, initialize_model, log_density
 from brancher.infer.mcmc.kernels import HMC, NUTS, ChEES, MCMCKernel, RandomWalk
 from brancher.infer.mcmc.mcmc import MCMC
+from brancher.infer.mcmc.pathfinder import Pathfinder
 
 __all__ = [
     "HMC",
@@ -12,6 +13,7 @@ __all__ = [
     "FlatDensity",
     "MCMCKernel",
     "ModelInfo",
+    "Pathfinder",
     "RandomWalk",
     "initialize_model",
     "log_density",

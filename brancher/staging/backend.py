@@ -203,9 +203,15 @@ def functional(
     mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
     fakes: list[Tensor] = [mode.from_tensor(t.detach()) for t in tensors]
     with torch.no_grad(), _settings():
-        table = dict(select_decomp_table())
+        table = {**select_decomp_table(), torch.ops.aten.bernoulli.default: _bernoulli}
         pure = torch.func.functionalize(graph, remove="mutations")
         return make_fx(pure, decomposition_table=table, tracing_mode="fake")(*fakes), fakes
+
+
+def _bernoulli(probs: Tensor, *, generator: None = None) -> Tensor:
+    """Draw the eager numbers for a probability of any dtype; Inductor's own rule draws in float32."""
+    dtype = torch.float64 if probs.dtype == torch.float64 else torch.float32
+    return (torch.rand_like(probs, dtype=dtype) < probs).to(probs.dtype)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,18 @@ from brancher.distributions.validation import validation_enabled
 
 REGISTRIES = ("registry.py", "registry_own.py")
 # Contracts about machinery rather than numbers: in a quick run, one set of arguments a family is enough.
-ONCE = {"trace", "device", "pickle", "float32", "seed", "sample", "support", "outside", "independent"}
+ONCE = {
+    "trace",
+    "device",
+    "pickle",
+    "float32",
+    "seed",
+    "sample",
+    "support",
+    "outside",
+    "independent",
+    "staging",
+}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ def check_count(owner: str, name: str, value: Any) -> None:
     Raises:
         InferenceError: naming owner, argument and value.
     """
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
         raise InferenceError(f"{owner}: expected {name} as an int > 0, got {value!r}")
 
 

@@ -88,7 +88,7 @@ def by_name(owner: str, values: Any, known: Sequence[Variable]) -> dict[str, Any
     """
     import pandas as pd
 
-    if isinstance(values, pd.Series) and values.index.dtype == object:
+    if isinstance(values, pd.Series) and not pd.api.types.is_numeric_dtype(values.index.dtype):
         values = values.to_dict()
     items = values.items() if isinstance(values, (Mapping, pd.DataFrame)) else None
     if items is None:

@@ -1,4 +1,4 @@
-"""Which functions of torch work entry by entry, reduce, or run along a dimension."""
+"""Which functions of torch work entry by entry, reduce, run along a dimension, or know no batch."""
 
 from __future__ import annotations
 
@@ -233,6 +233,8 @@ REDUCTIONS = frozenset(
         "var",
         "norm",
         "vector_norm",
+        "quantile",
+        "nanquantile",
         "logsumexp",
         "all",
         "any",
@@ -261,3 +263,46 @@ ALONG_LAST = frozenset(
         "roll",
     ]
 )
+
+#: Know no batch, and so are called for every entry of it. With the number of arguments that come before a
+#: dimension, where they take one: with a dimension given they are called once, as all others.
+WITHOUT_BATCH: dict[str, int | None] = {
+    **dict.fromkeys(
+        [
+            "outer",
+            "ger",
+            "trace",
+            "kron",
+            "vdot",
+            "addmm",
+            "addmv",
+            "addr",
+            "block_diag",
+            "chain_matmul",
+            "multi_dot",
+            "diag",
+            "diagflat",
+            "t",
+            "cov",
+            "corrcoef",
+            "flipud",
+            "fliplr",
+            "ravel",
+            "dist",
+            "triu",
+            "tril",
+        ]
+    ),
+    "std_mean": 1,
+    "var_mean": 1,
+    "aminmax": 1,
+    "rot90": 2,
+    "squeeze": 1,
+    "flatten": 1,
+    "fftn": 2,
+    "ifftn": 2,
+    "rfftn": 2,
+    "irfftn": 2,
+    "fftshift": 1,
+    "ifftshift": 1,
+}

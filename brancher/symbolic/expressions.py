@@ -62,7 +62,7 @@ class Expression(Operators):
             "index it, or use functions of BF"
         )
 
-    def __bool__(self) -> NoReturn:
+    def __bool__(self) -> bool:
         raise SiteTypeError(
             f"expression '{self}': expected no truth value, it has one only when the model runs; "
             "use BF.where "
@@ -161,6 +161,13 @@ class Operation(Expression):
             fn, (left, right) = self._fn, operands
             # A number stays one: torch knows operations with numbers, and they keep the dtype.
             self._fn = (lambda x: fn(x, right)) if isinstance(left, Expression) else (lambda x: fn(left, x))
+
+    def __bool__(self) -> bool:
+        """Tell whether two variables are the same one: lists of variables ask this."""
+        if self.symbol in ("==", "!=") and all(hasattr(each, "name") for each in self.operands):
+            left, right = self.operands
+            return (left is right) == (self.symbol == "==")
+        return super().__bool__()
 
     def evaluate(self, values: Sequence[Value]) -> Value:
         return elementwise(self._fn, values)

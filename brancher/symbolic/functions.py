@@ -18,11 +18,21 @@ from torch.nn import functional
 
 from brancher.errors import SiteTypeError, nearest
 from brancher.symbolic.calls import Call, emptied
-from brancher.symbolic.elementwise_names import ALONG_LAST, ELEMENTWISE, NEEDS_TENSORS, REDUCTIONS
+from brancher.symbolic.elementwise_names import (
+    ALONG_LAST,
+    ELEMENTWISE,
+    NEEDS_TENSORS,
+    REDUCTIONS,
+    WITHOUT_BATCH,
+)
 from brancher.symbolic.expressions import Expression, as_expression
 from brancher.symbolic.special import SPECIAL
 
-_PLACES: tuple[Any, ...] = (torch, functional, torch.special, torch.linalg)
+# functional first: torch has other functions of some of its names, meant for itself.
+_PLACES: tuple[Any, ...] = (functional, torch, torch.special, torch.linalg)
+#: Deprecated in torch, or without a batch there.
+_BETTER = {name: getattr(torch.linalg, name) for name in ("cholesky", "cross", "diagonal", "qr")}
+_DIMENSIONS = frozenset(["dim", "dims", "axis", "axes", "start_dim", "end_dim"])
 _NAMESPACES = {"linalg": torch.linalg, "special": torch.special, "fft": torch.fft, "functional": functional}
 
 
@@ -44,12 +54,23 @@ def lifted(name: str, fn: Callable[..., Any]) -> Callable[..., Expression]:
         if name in REDUCTIONS:
             return _reduced(name, fn, args, kwargs)
         if name in ALONG_LAST and len(args) < 2 and not kwargs.keys() & {"dim", "dims"}:
-            kwargs = {**kwargs, "dims" if name in ("flip", "roll") else "dim": -1}
+            kwargs = {**kwargs, **_last_dimension(name)}
+        if _is_without_batch(name, args, kwargs):
+            return Call(name, torch.vmap(fn), _operands(name, args), kwargs)
         return Call(name, fn, args, kwargs)
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = f"``{name}`` of torch, on expressions."
     return call
+
+
+def _last_dimension(name: str) -> dict[str, Any]:
+    return {"dims": (-1,)} if name in ("flip", "roll") else {"dim": -1}
+
+
+def _is_without_batch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    count = WITHOUT_BATCH.get(name, -1)
+    return count is None or (count >= 0 and len(args) <= count and not kwargs.keys() & _DIMENSIONS)
 
 
 def _operands(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -77,8 +98,8 @@ def _as_tensors(args: tuple[Any, ...]) -> tuple[Any, ...]:
 def _reduced(name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Expression:
     if name in ("max", "min") and len(args) == 2 and not isinstance(args[1], int):
         return lifted(f"{name}imum", getattr(torch, f"{name}imum"))(*args)
-    takes_order = name in ("norm", "vector_norm")
-    dims = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 and not takes_order else None))
+    place = 2 if name in ("norm", "vector_norm", "quantile", "nanquantile") else 1
+    dims = kwargs.get("dim", kwargs.get("axis", args[place] if len(args) > place else None))
     if dims is None:
         whole: Any = {"max": torch.amax, "min": torch.amin}.get(name, fn)
 
@@ -144,6 +165,8 @@ def __getattr__(name: str) -> Any:
         return SPECIAL[name]
     if name in _NAMESPACES:
         return _Namespace(name, _NAMESPACES[name])
+    if name in _BETTER:
+        return lifted(name, _BETTER[name])
     for place in _PLACES:
         fn = getattr(place, name, None)
         if callable(fn) and not name.startswith("_"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from brancher.errors import InferenceError, InferenceTypeError
@@ -124,7 +125,7 @@ def perform_inference(
         ("number_samples", number_samples, 1),
         ("pretraining_iterations", pretraining_iterations, 0),
     ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise InferenceError(f"perform_inference: expected {name} as an int >= {least}, got {value!r}")
     method = _as_method(inference_method)
     if posterior_model is not None:
@@ -135,10 +136,10 @@ def perform_inference(
 
     make(False)  # bad options are told before anything runs
     settings = Settings(
-        number_iterations,
-        number_samples,
+        int(number_iterations),
+        int(number_samples),
         make,
-        pretraining_iterations,
+        int(pretraining_iterations),
         progress,
         compile,
         callback,

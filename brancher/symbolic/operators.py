@@ -5,7 +5,9 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from brancher.errors import SiteTypeError
 
 if TYPE_CHECKING:
     from brancher.symbolic.expressions import Expression
@@ -21,6 +23,7 @@ SYMBOLS: dict[str, Callable[..., Any]] = {
     "**": operator.pow,
     "&": operator.and_,
     "|": operator.or_,
+    "^": operator.xor,
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -44,6 +47,7 @@ TORCH_NAMES = {
     "remainder": "%",
     "__and__": "&",
     "__or__": "|",
+    "__xor__": "^",
     "lt": "<",
     "le": "<=",
     "gt": ">",
@@ -53,13 +57,57 @@ TORCH_NAMES = {
 }
 
 
+#: Symbols by the names that numpy gives the operators of an array on the left.
+NUMPY_NAMES = {
+    "add": "+",
+    "subtract": "-",
+    "multiply": "*",
+    "divide": "/",
+    "floor_divide": "//",
+    "remainder": "%",
+    "power": "**",
+    "matmul": "@",
+    "bitwise_and": "&",
+    "bitwise_or": "|",
+    "bitwise_xor": "^",
+    "logical_not": "~",
+    "invert": "~",
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "equal": "==",
+    "not_equal": "!=",
+    "negative": "neg",
+    "absolute": "abs",
+}
+
+
 class Operators(ABC):
     """Every Python operator, in both orders, as a call of one method."""
 
-    # numpy, pandas and torch leave an operation to its other side when they see these.
+    # numpy and pandas leave an operation to its other side when they see these.
     __array_priority__ = 1000
-    __array_ufunc__ = None
     __pandas_priority__ = 10_000
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """Make an expression of a function of numpy that works entry by entry, such as ``np.sin``."""
+        if method != "__call__" or options:
+            raise SiteTypeError(
+                f"expression '{self}': expected a plain call of numpy's {ufunc.__name__}, got {method} with "
+                f"options {sorted(options)}; use the functions of BF"
+            )
+        if ufunc.__name__ in NUMPY_NAMES:
+            return self._operated(NUMPY_NAMES[ufunc.__name__], *inputs)
+        from brancher.symbolic import functions
+
+        return getattr(functions, ufunc.__name__)(*inputs)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise SiteTypeError(
+            f"expression '{self}': expected no conversion to an array, it has values only when the model "
+            "runs; use the functions of BF, or write the expression on the left"
+        )
 
     @abstractmethod
     def _operated(self, symbol: str, *operands: Any) -> Expression:
@@ -124,6 +172,12 @@ class Operators(ABC):
 
     def __ror__(self, other: Any) -> Expression:
         return self._operated("|", other, self)
+
+    def __xor__(self, other: Any) -> Expression:
+        return self._operated("^", self, other)
+
+    def __rxor__(self, other: Any) -> Expression:
+        return self._operated("^", other, self)
 
     def __lt__(self, other: Any) -> Expression:
         return self._operated("<", self, other)

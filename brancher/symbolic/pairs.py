@@ -119,6 +119,11 @@ class Pair:
         listed = [v for v in model.variables if v in given or v.name in drawn]
         return listed if given else list(model._listed)
 
+    def _is_observed(self, variable: Variable) -> bool:
+        """Whether the model's variable of a drawn variable's name has data."""
+        mine = next((v for v in self.owner.random_variables if v.name == variable.name), None)
+        return mine is not None and mine.is_observed and self.guide.data_of(variable) is None
+
     def check_names(self) -> None:
         """Refuse a posterior with a random variable that matches none of the model.
 
@@ -128,6 +133,11 @@ class Pair:
         known = [v.name for v in self.owner.random_variables]
         for variable in self.guide.variables:
             is_random = isinstance(variable, RandomVariable)
+            if is_random and self._is_observed(variable):
+                raise GuideError(
+                    f"posterior variable '{variable.name}': expected a latent variable of the model, got one "
+                    "that has data; leave it out of the posterior"
+                )
             if is_random and variable.name not in known and self.guide.data_of(variable) is None:
                 raise GuideError(
                     f"posterior variable '{variable.name}': expected a random variable of the model "

@@ -27,6 +27,8 @@ from brancher.symbolic.variables import RandomVariable, Variable
 Data = torch.Tensor | Expression
 
 
+#: What functions raise that are given values which do not fit.
+_REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, KeyError)
 _DRAWN = (RandomVariable, RandomIndices)
 
 
@@ -228,9 +230,35 @@ class Program:
         """Run the model once; values by name, shape batch + data."""
         run = _Run(self.names.register(), {})
         values = list(self._initial)
-        for i, parents, step in self._steps:
-            values[i] = step(run, [values[p] for p in parents])
+        i = 0
+        parents: tuple[int, ...] = ()
+        try:
+            for i, parents, step in self._steps:
+                values[i] = step(run, [values[p] for p in parents])
+        except _REFUSALS as error:
+            if type(error) not in _REFUSALS or isinstance(self.nodes[i], Variable):
+                raise
+            refused = self._refused(i, [values[p] for p in parents], error)
+            raise refused.with_traceback(error.__traceback__) from error
         return {name: values[i].tensor for name, i in self._places}
+
+    def _refused(self, place: int, values: Sequence[Value], error: Exception) -> SiteError:
+        """What to say of an expression whose function refuses its values."""
+        node, needs = self.nodes[place], {id(self.nodes[place])}
+        for other in self.nodes[place + 1 :]:
+            if any(id(parent) in needs for parent in self._parents(other)):
+                needs.add(id(other))
+        name = next((v.name for v in self.variables if id(v) in needs), None)
+        shown = ", ".join(
+            f"{parent} {list(value.shape)}"
+            for parent, value in zip(self._parents(node), values, strict=True)
+            if isinstance(value.tensor, torch.Tensor)
+        )
+        return SiteError(
+            (f"variable '{name}': " if name else "")
+            + f"expected an expression that can be computed, got '{node}' with {shown or 'no arrays'}, which "
+            f"raises {type(error).__name__}: {error}"
+        )
 
     def _step(self, node: Expression) -> Step:
         if isinstance(node, Parameter):

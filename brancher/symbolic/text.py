@@ -13,7 +13,7 @@ import torch
 
 from brancher.symbolic.expressions import Constant, Expression, Given, Item, Operation, Product
 
-_STRENGTH = {"|": 1, "&": 2, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3}
+_STRENGTH = {"==": 0, "!=": 0, "<": 0, "<=": 0, ">": 0, ">=": 0, "|": 1, "^": 2, "&": 3}
 _STRENGTH |= {"+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5, "@": 5, "neg": 6, "~": 6, "**": 7}
 _ATOM = 9
 _MOST_NODES = 60

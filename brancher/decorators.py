@@ -19,6 +19,7 @@ from brancher.handlers import Trace, condition, do, trace
 from brancher.infer.predictive import Predictive
 from brancher.infer.samples import Samples
 from brancher.render import ModelGraph, render_model
+from brancher.staging import random_state_kept
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,7 @@ class Program(Generic[P, R]):
         )
 
     def _record(self, *args: Any, **kwargs: Any) -> Trace:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with random_state_kept(), torch.no_grad():
             return trace(self.fn).get_trace(*args, **kwargs)
 
     def __reduce__(self) -> Any:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
+import warnings
 
+import pytest
 import torch
 
 from brancher import distributions as dist
 from brancher import get_param_store, module, optim, param, plate, sample
 from brancher.distributions import constraints
-from brancher.infer import SVI, Importance, Predictive, Trace_ELBO, TraceMeanField_ELBO, log_likelihood
+from brancher.errors import BrancherWarning
+from brancher.infer import (
+    MCMC,
+    NUTS,
+    SVI,
+    Importance,
+    Predictive,
+    RandomWalk,
+    Trace_ELBO,
+    TraceMeanField_ELBO,
+    log_likelihood,
+)
 
 
 def regression(device):
@@ -81,3 +94,14 @@ def test_predictive_and_importance(device):
     importance = Importance(model, guide, num_samples=5)
     importance.run(x, y)
     assert math.isfinite(float(importance.log_evidence.cpu()))
+
+
+@pytest.mark.parametrize("kernel", [NUTS, RandomWalk])
+def test_mcmc(device, kernel):
+    model, _, x, y = regression(device)
+    mcmc = MCMC(kernel(model), num_samples=4, warmup_steps=1, num_chains=2, progress=False, compile=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrancherWarning)  # five steps are too few to go well
+        mcmc.run(x, y)
+    assert mcmc.get_samples()["w"].shape == (8, 2) and mcmc.get_samples()["w"].device == device
+    assert mcmc.summary()["sd"].notna().all()

@@ -11,6 +11,7 @@ import torch
 from brancher.distributions.validation import validation_enabled
 from brancher.handlers import Frame, stack
 from brancher.handlers.plate import PlateScope
+from brancher.staging import random_state_kept
 
 #: The plate's name; the leading underscore marks it as the library's own.
 PARTICLES = "_particles"
@@ -29,7 +30,7 @@ def probing() -> Iterator[None]:
     """Run functions for what they show, leaving random state, stack and gradients alone."""
     with ExitStack() as inside:
         inside.enter_context(stack.emptied())
-        inside.enter_context(torch.random.fork_rng(devices=[]))
+        inside.enter_context(random_state_kept())
         inside.enter_context(torch.no_grad())
         inside.enter_context(validation_enabled(False))
         inside.enter_context(warnings.catch_warnings())

@@ -19,6 +19,7 @@ from brancher.handlers import Message, Trace, substitute
 from brancher.handlers.density import SCORED
 from brancher.infer.draws import fitting, refuse_nan
 from brancher.infer.particles import particle_plate
+from brancher.staging import random_state_kept
 
 Values: TypeAlias = Mapping[str, torch.Tensor]
 #: Runs whatever is to be run once, and returns its traces.
@@ -69,7 +70,7 @@ def lay_out(run: Run, given: Values) -> Layout:
 @contextmanager
 def aside() -> Iterator[None]:
     """Run functions for what they show: no gradient, no warning, the random state as before."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+    with random_state_kept(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

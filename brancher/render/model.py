@@ -14,6 +14,7 @@ from brancher.handlers import Frame, Message, Trace, trace
 from brancher.handlers.record import family
 from brancher.render.graph import ModelGraph, Node
 from brancher.render.provenance import Ledger, Provenance
+from brancher.staging import random_state_kept
 
 
 def render_model(
@@ -80,7 +81,7 @@ def render_model(
 def _run(
     model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], types: Sequence[str]
 ) -> tuple[Trace, dict[str, frozenset[str]]]:
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+    with random_state_kept(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Ledger() as ledger, Provenance(ledger, types) as provenance:
             record = trace(model).get_trace(*args, **kwargs)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 Tensor = torch.Tensor
@@ -31,3 +34,20 @@ class RandomState:
         torch.set_rng_state(self._cpu)
         if self._cuda:
             torch.cuda.set_rng_state_all(self._cuda)
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Leave all generators as they were, whatever is drawn inside.
+
+    Example:
+        >>> with random_state_kept():
+        ...     first = torch.rand(2)
+        >>> bool((torch.rand(2) == first).all())
+        True
+    """
+    before = RandomState()
+    try:
+        yield
+    finally:
+        before.restore()

@@ -11,6 +11,7 @@ import torch
 from brancher.distributions.validation import validation_enabled
 from brancher.handlers import stack
 from brancher.params import ParamStore
+from brancher.staging import random_state_kept
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def alone() -> Iterator[None]:
     """Run a program unseen by handlers and stores, with no gradient, warning or trace in the random state."""
     with (
         stack.emptied(),
-        torch.random.fork_rng(devices=[]),
+        random_state_kept(),
         torch.no_grad(),
         validation_enabled(False),
         ParamStore(),

@@ -13,6 +13,7 @@ from brancher.errors import require
 from brancher.handlers import trace
 from brancher.infer.log_likelihood import log_likelihood
 from brancher.infer.samples import Samples, labels_of
+from brancher.staging import random_state_kept
 
 
 def to_arviz(samples: Samples, stats: Mapping[str, Tensor], density: Any) -> Any:
@@ -28,7 +29,7 @@ def to_arviz(samples: Samples, stats: Mapping[str, Tensor], density: Any) -> Any
     dims = {name: list(names) for name, names in samples.dims.items()}
     coords = dict(samples.coords)
     if getattr(density, "observed", []):
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), random_state_kept():
             record = trace(density.model).get_trace(*density.args, **density.kwargs)
         observed = {name: record.nodes[name] for name in density.observed}
         found, labels = labels_of(observed.values(), record)

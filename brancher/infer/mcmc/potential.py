@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,9 +23,11 @@ from brancher.infer.enumeration.density import (
     summed_log_probs,
     summing,
 )
+from brancher.infer.initialization import init_to_feasible
 from brancher.infer.mcmc.soft_cholesky import SoftCholesky
 from brancher.infer.particles import particle_plate, probing
 from brancher.infer.samples import labels_of
+from brancher.staging import random_state_kept
 
 Fn = Callable[..., Any]
 
@@ -80,7 +83,7 @@ class Potential:
     ) -> None:
         self.model, self.args, self.kwargs = model, args, kwargs
         self.algorithm = algorithm
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with random_state_kept(), torch.no_grad():
             record = trace(substitute(model, substitute_fn=_some_value)).get_trace(*args, **kwargs)
             require_latents(record, algorithm)
             warn_forgotten_data(record, algorithm)
@@ -93,7 +96,7 @@ class Potential:
         self.dims, self.coords = labels_of(kept, record)
         self.deterministic = [site.name for site in record.sites("deterministic")]
         self.observed = record.observation_nodes
-        self.like = record.nodes[self.slots[0].name].value
+        self.like = _like(record, self.slots)
         self._nesting = _nesting(record)
         self._together: Callable[[Tensor], Tensor] | None = None
         if self.summed:
@@ -130,7 +133,7 @@ class Potential:
     def unconstrain(self, values: Mapping[str, Tensor]) -> Tensor:
         """The vector of one value for each latent site, shape ``(D,)``."""
         self.check_names(values)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), validation_enabled(False):
+        with torch.no_grad(), random_state_kept(), validation_enabled(False):
             record = trace(substitute(self.model, data=values)).get_trace(*self.args, **self.kwargs)
             pieces = []
             for slot in self.slots:
@@ -332,9 +335,19 @@ def _some_value(message: Message) -> Tensor | None:
     """A value inside the support; not a draw, because improper laws have none."""
     if message.type != "sample" or message.is_observed or message.fn.support.is_discrete:
         return None
-    transform = biject_to(message.fn.support)
-    shape = transform.inverse_shape(message.fn.batch_shape + message.fn.event_shape)
-    return transform(torch.zeros(shape))  # type: ignore[no-any-return]
+    return init_to_feasible(message)  # type: ignore[no-any-return]
+
+
+def _like(record: Trace, slots: Sequence[Slot]) -> Tensor:
+    """An empty tensor of the widest floating type among the latent sites, where the computation takes place.
+
+    A site whose arguments are plain numbers is on the CPU, and follows the others to their device.
+    """
+    latent = [record.nodes[slot.name].value for slot in slots]
+    dtype = functools.reduce(torch.promote_types, [value.dtype for value in latent])
+    devices = [site.value.device for site in record.sites("sample")]
+    away = [device for device in devices if device.type != "cpu"]
+    return torch.empty(0, dtype=dtype, device=(away or devices)[0])
 
 
 def _refuse_unsupported(record: Trace, algorithm: str, summed: Sequence[str]) -> None:

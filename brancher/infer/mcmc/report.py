@@ -39,6 +39,8 @@ class Report:
     @classmethod
     def of(cls, samples: Mapping[str, Tensor], stats: Mapping[str, Tensor], sites: Sequence[str]) -> Report:
         """Compute them from grouped draws and statistics."""
+        samples = {name: samples[name].cpu() for name in sites}
+        stats = {name: value.cpu() for name, value in stats.items()}
         energy = stats["energy"]
         chains, draws = energy.shape
         if draws >= 4:

@@ -14,6 +14,7 @@ from brancher.infer.initialization import Init, init_to_uniform
 from brancher.infer.mcmc import rng
 from brancher.infer.mcmc.integrator import Gradient
 from brancher.infer.mcmc.potential import Potential
+from brancher.staging import random_state_kept
 
 _TRIES = 100
 _LANE = 1 << 20  # apart from the lanes of the trajectories
@@ -79,7 +80,7 @@ def _propose(density: Any, keys: Tensor, attempt: int, strategy: Init) -> Tensor
     rows = []
     for key in keys.tolist():
         run_seed = (key[0] << 31) ^ key[1] ^ (attempt << 13)
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with random_state_kept(), torch.no_grad():
             torch.manual_seed(run_seed % 2**63)
             values = _first_values(density, strategy)
         rows.append(density.unconstrain(values))

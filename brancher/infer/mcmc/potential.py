@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,39 +17,18 @@ from brancher.handlers.messenger import Messenger
 from brancher.infer.checks import check_model_trace, require_latents, warn_forgotten_data
 from brancher.infer.enumeration.density import (
     discrete_sites,
-    refuse_alone,
     refuse_dependent,
     summed_log_probs,
     summing,
 )
 from brancher.infer.initialization import init_to_feasible
+from brancher.infer.mcmc.slots import like_of, slots_of
 from brancher.infer.mcmc.soft_cholesky import SoftCholesky
 from brancher.infer.particles import particle_plate, probing
 from brancher.infer.samples import labels_of
 from brancher.staging import random_state_kept
 
 Fn = Callable[..., Any]
-
-
-class Slot(NamedTuple):
-    """Where a latent site lies in the flat vector.
-
-    Attributes:
-        name: the site.
-        start: first entry.
-        shape: unconstrained shape, batch dimensions first.
-        batch_dims: how many of those are batch dimensions.
-    """
-
-    name: str
-    start: int
-    shape: torch.Size
-    batch_dims: int
-
-    @property
-    def stop(self) -> int:
-        """One past the last entry."""
-        return self.start + self.shape.numel()
 
 
 class Potential:
@@ -90,13 +68,13 @@ class Potential:
             self.summed = discrete_sites(record, algorithm) if sums_discrete else []
             _refuse_unsupported(record, algorithm, self.summed)
             check_model_trace(record, "model")
-        self.slots = _slots(record, self.summed, algorithm)
+        self.slots = slots_of(record, self.summed, algorithm)
         self.dim = self.slots[-1].stop
         kept = [site for site in record.sites("sample", "deterministic") if site.name not in self.summed]
         self.dims, self.coords = labels_of(kept, record)
         self.deterministic = [site.name for site in record.sites("deterministic")]
         self.observed = record.observation_nodes
-        self.like = _like(record, self.slots)
+        self.like = like_of(record, self.slots)
         self._nesting = _nesting(record)
         self._together: Callable[[Tensor], Tensor] | None = None
         if self.summed:
@@ -338,18 +316,6 @@ def _some_value(message: Message) -> Tensor | None:
     return init_to_feasible(message)  # type: ignore[no-any-return]
 
 
-def _like(record: Trace, slots: Sequence[Slot]) -> Tensor:
-    """An empty tensor of the widest floating type among the latent sites, where the computation takes place.
-
-    A site whose arguments are plain numbers is on the CPU, and follows the others to their device.
-    """
-    latent = [record.nodes[slot.name].value for slot in slots]
-    dtype = functools.reduce(torch.promote_types, [value.dtype for value in latent])
-    devices = [site.value.device for site in record.sites("sample")]
-    away = [device for device in devices if device.type != "cpu"]
-    return torch.empty(0, dtype=dtype, device=(away or devices)[0])
-
-
 def _refuse_unsupported(record: Trace, algorithm: str, summed: Sequence[str]) -> None:
     for site in record.sites("sample"):
         if not site.is_observed and site.fn.support.is_discrete and site.name not in summed:
@@ -363,26 +329,6 @@ def _refuse_unsupported(record: Trace, algorithm: str, summed: Sequence[str]) ->
                     f"{algorithm} plate '{frame.name}': expected all {frame.full_size} rows, got a "
                     f"subsample of {frame.size}; drop subsample_size, or use SVI"
                 )
-
-
-def _slots(record: Trace, summed: Sequence[str], algorithm: str) -> list[Slot]:
-    slots: list[Slot] = []
-    start = 0
-    for name, site in record.iter_stochastic_nodes():
-        if name in summed:
-            continue
-        shape = torch.Size(biject_to(site.fn.support).inverse_shape(site.value.shape))
-        slots.append(Slot(name, start, shape, len(shape) - _free_event_dims(site, shape)))
-        start = slots[-1].stop
-    if not slots:
-        refuse_alone(summed, algorithm)
-    return slots
-
-
-def _free_event_dims(site: Message, shape: torch.Size) -> int:
-    constrained = len(site.fn.event_shape)
-    transform = biject_to(site.fn.support)
-    return constrained + int(transform.domain.event_dim) - int(transform.codomain.event_dim)
 
 
 def _nesting(record: Trace) -> int:

@@ -1,6 +1,9 @@
 """Probabilistic programming on PyTorch."""
 
-from brancher import distributions, handlers, infer, nn, params, plots
+from typing import TYPE_CHECKING
+
+from brancher import distributions, handlers, infer, nn, optim, params, plots, poutine
+from brancher.absent import refuse
 from brancher.decorators import guide, model
 from brancher.distributions.validation import enable_validation, validation_enabled
 from brancher.handlers import condition, do
@@ -19,6 +22,9 @@ from brancher.primitives import (
     subsample,
 )
 from brancher.render import render_model
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
 
 __version__ = "0.1.0"
 
@@ -40,11 +46,13 @@ __all__ = [
     "model",
     "module",
     "nn",
+    "optim",
     "param",
     "params",
     "plate",
     "plate_stack",
     "plots",
+    "poutine",
     "render_model",
     "sample",
     "set_rng_seed",

@@ -23,8 +23,10 @@
     │   ├── NonFiniteError      a loss, gradient or density is NaN or infinite
     │   └── UnsupportedError    NotImplementedError   this model is outside the algorithm
     ├── FileFormatError      RuntimeError, ValueError   a saved file is damaged or foreign
+    │   ├── FileTypeError    TypeError    ... is named by no path
     │   └── MissingFileError FileNotFoundError
-    └── MissingExtraError    ImportError   an optional package is not installed
+    ├── MissingExtraError    ImportError   an optional package is not installed
+    └── AbsentNameError      ImportError   a name of Pyro that is not here by decision
 
     BrancherWarning (UserWarning)
 """
@@ -125,12 +127,20 @@ class FileFormatError(BrancherError, RuntimeError, ValueError):
     """A saved file is damaged, truncated or of another kind."""
 
 
+class FileTypeError(FileFormatError, TypeError):
+    """Something else was given where a path is expected."""
+
+
 class MissingFileError(FileFormatError, FileNotFoundError):
     """A file or its directory does not exist."""
 
 
 class MissingExtraError(BrancherError, ImportError):
     """An optional package is not installed."""
+
+
+class AbsentNameError(BrancherError, ImportError):
+    """A name of Pyro that is not here by decision; the text says what to use instead."""
 
 
 class BrancherWarning(UserWarning):

@@ -17,10 +17,11 @@ PACKAGE = Path(brancher.__file__).parent
 # Each part may import itself and the rows above it.
 LAYERS = (
     ("errors",),
-    ("frames", "staging"),
+    ("absent", "frames", "staging"),
     ("distributions",),
     ("params",),
     ("handlers",),
+    ("poutine",),
     ("primitives",),
     ("nn", "optim"),
     ("infer",),

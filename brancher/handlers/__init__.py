@@ -1,5 +1,8 @@
 """Composable effect handlers: what happens between ``sample(...)`` and its value."""
 
+from typing import TYPE_CHECKING
+
+from brancher.absent import refuse
 from brancher.handlers.block import block
 from brancher.handlers.broadcast import broadcast
 from brancher.handlers.condition import condition
@@ -21,6 +24,9 @@ from brancher.handlers.seed import seed
 from brancher.handlers.substitute import substitute
 from brancher.handlers.trace import trace
 from brancher.handlers.uncondition import uncondition
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
 
 __all__ = [
     "Frame",

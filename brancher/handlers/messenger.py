@@ -41,6 +41,18 @@ class Messenger:
             )
         self.fn = fn
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse the methods of handlers written for Pyro, which would never be called."""
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls):
+            if name.startswith("_pyro_") or name in ("_process_message", "_postprocess_message"):
+                post = "post" in name
+                raise HandlerTypeError(
+                    f"handler '{cls.__name__}': expected the methods process_message and "
+                    f"postprocess_message, got '{name}' of Pyro; write def {'post' if post else ''}"
+                    f"process_message(self, message), and look at message.type"
+                )
+
     def process_message(self, message: Message) -> None:
         """Look at a message on its way out; may set its value, scale, mask or stop it."""
 

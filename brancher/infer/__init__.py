@@ -1,10 +1,15 @@
 """Inference algorithms."""
 
+from typing import TYPE_CHECKING
+
+from brancher.absent import refuse
+from brancher.distributions.validation import enable_validation
 from brancher.infer import autoguide, reparam
 from brancher.infer.elbo import (
     ELBO,
     ELBOModule,
     JitTrace_ELBO,
+    JitTraceEnum_ELBO,
     JitTraceGraph_ELBO,
     JitTraceMeanField_ELBO,
     RenyiELBO,
@@ -42,6 +47,9 @@ from brancher.infer.predictive import Predictive
 from brancher.infer.samples import Samples, summary
 from brancher.infer.svi import SVI
 
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
+
 __all__ = [
     "ChEES",
     "ELBO",
@@ -50,6 +58,7 @@ __all__ = [
     "FlatDensity",
     "HMC",
     "Importance",
+    "JitTraceEnum_ELBO",
     "JitTraceGraph_ELBO",
     "JitTraceMeanField_ELBO",
     "JitTrace_ELBO",
@@ -67,6 +76,7 @@ __all__ = [
     "Trace_ELBO",
     "autoguide",
     "config_enumerate",
+    "enable_validation",
     "infer_discrete",
     "init_to_draw",
     "init_to_feasible",

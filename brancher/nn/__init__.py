@@ -1,8 +1,14 @@
 """Torch modules whose attributes are random variables and constrained parameters."""
 
+from typing import TYPE_CHECKING
+
+from brancher.absent import refuse
 from brancher.nn.attributes import PyroParam, PyroSample
 from brancher.nn.dense import DenseNN
 from brancher.nn.module import PyroModule, PyroModuleList, pyro_method, to_pyro_module_
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
 
 __all__ = [
     "DenseNN",

@@ -14,7 +14,10 @@ from brancher.optim.accept import as_optimizer
 from brancher.optim.named import OPTIMIZERS, SCHEDULES, ScheduledOptimizer, by_name
 from brancher.optim.optimizer import Optimizer
 
-__all__ = ["Optimizer", "ScheduledOptimizer", "as_optimizer"]
+#: Pyro's names.
+PyroOptim, PyroLRScheduler = Optimizer, ScheduledOptimizer
+
+__all__ = ["Optimizer", "PyroLRScheduler", "PyroOptim", "ScheduledOptimizer", "as_optimizer"]
 
 
 def __getattr__(name: str) -> Any:

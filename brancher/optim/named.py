@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer as TorchOptimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from brancher import absent
 from brancher.errors import OptimError, OptimTypeError, nearest
 from brancher.optim import classes
 from brancher.optim.clipping import ClipArgs
@@ -116,9 +117,9 @@ class ScheduledOptimizer:
     def __repr__(self) -> str:
         return f"ScheduledOptimizer({self._name}, {self.optimizer.name})"
 
-    def step(self, *args: Any) -> None:
-        """Advance the schedule; ReduceLROnPlateau takes the loss."""
-        self.optimizer.advance(*args)
+    def step(self, *args: Any, epoch: int | None = None) -> None:
+        """Advance the schedule; ReduceLROnPlateau takes the loss, others an epoch to go to."""
+        self.optimizer.advance(*args, *(() if epoch is None else (epoch,)))
 
     def __call__(self, params: Iterable[torch.Tensor]) -> None:
         """Take one step of the optimizer on these leaves."""
@@ -165,11 +166,14 @@ def by_name(name: str) -> OptimizerClass | Callable[..., ScheduledOptimizer]:
 
     Raises:
         AttributeError: torch has neither.
+        AbsentNameError: Pyro has it, and it is not here by decision.
     """
     if name in OPTIMIZERS:
         return OptimizerClass(OPTIMIZERS[name])
     if name in SCHEDULES:
         return partial(ScheduledOptimizer, SCHEDULES[name])
+    if name in absent.INSTEAD["brancher.optim"]:
+        return absent.refuse("brancher.optim")(name)  # type: ignore[no-any-return]
     raise AttributeError(
         f"module 'brancher.optim' has no attribute {name!r}{nearest(name, [*OPTIMIZERS, *SCHEDULES])}"
     )

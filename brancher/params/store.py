@@ -83,9 +83,11 @@ class ParamStore(ParamMapping):
         return self._read(entry)
 
     def setdefault(
-        self, name: str, init: Init, constraint: constraints.Constraint = constraints.real
+        self, name: str, init: Init, constraint: constraints.Constraint | None = None
     ) -> torch.Tensor:
-        """Return the value of a parameter, giving it a first one if it has none."""
+        """Return the value of a parameter, giving it a first one, real by default, if it has none."""
+        if constraint is None:
+            constraint = self.constraint(name) if name in self else constraints.real
         return self.declare(name, init, constraint)
 
     def get_param(

@@ -1,6 +1,11 @@
 """Evidence lower bounds."""
 
-from brancher.infer.elbo.compiled import JitTrace_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
+from brancher.infer.elbo.compiled import (
+    JitTrace_ELBO,
+    JitTraceEnum_ELBO,
+    JitTraceGraph_ELBO,
+    JitTraceMeanField_ELBO,
+)
 from brancher.infer.elbo.elbo import ELBO, ELBOModule
 from brancher.infer.elbo.enum import TraceEnum_ELBO
 from brancher.infer.elbo.graph import TraceGraph_ELBO
@@ -11,6 +16,7 @@ from brancher.infer.elbo.trace_elbo import Trace_ELBO
 __all__ = [
     "ELBO",
     "ELBOModule",
+    "JitTraceEnum_ELBO",
     "JitTraceGraph_ELBO",
     "JitTraceMeanField_ELBO",
     "JitTrace_ELBO",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from brancher.infer.elbo.enum import TraceEnum_ELBO
 from brancher.infer.elbo.graph import TraceGraph_ELBO
 from brancher.infer.elbo.mean_field import TraceMeanField_ELBO
 from brancher.infer.elbo.trace_elbo import Trace_ELBO
@@ -17,6 +18,12 @@ class JitTrace_ELBO(Trace_ELBO):  # noqa: N801
         >>> SVI(lambda: sample("x", dist.Normal(0.0, 1.0)), loss=JitTrace_ELBO()).compile
         True
     """
+
+    wants_compile = True
+
+
+class JitTraceEnum_ELBO(TraceEnum_ELBO):  # noqa: N801
+    """:class:`TraceEnum_ELBO` whose steps run as one compiled graph; see :class:`JitTrace_ELBO`."""
 
     wants_compile = True
 

@@ -1,0 +1,74 @@
+"""Names of Pyro that are not here by decision, and what to use instead: told where a program asks for one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from brancher.errors import AbsentNameError, nearest
+
+#: By module, what stands in for a name.
+INSTEAD: dict[str, dict[str, str]] = {
+    "brancher": {
+        "barrier": "leave it out; models are run eagerly",
+        "contrib": "it holds what is not finished there; see docs/from_pyro.md for what has a place here",
+        "generic": "import brancher itself",
+        "iarange": "use plate, as a context manager",
+        "irange": "use plate, as a loop",
+        "log": "use logging.getLogger",
+        "random_module": "use brancher.nn.PyroModule with PyroSample attributes",
+        "settings": "give options to what they are for, and use enable_validation",
+        "util": "use brancher.set_rng_seed, and float(loss) for torch_item(loss)",
+    },
+    "brancher.handlers": {
+        "collapse": "use brancher.infer.TraceEnum_ELBO for discrete sites",
+        "enable_validation": "use brancher.enable_validation",
+        "is_validation_enabled": "use brancher.validation_enabled, a context manager",
+        "runtime": "use handlers.Messenger, handlers.Message and handlers.NonlocalExit",
+        "unwrap": "read .fn of a handler, or .__wrapped__",
+    },
+    "brancher.infer": {
+        "CSIS": "use SVI on a guide, or Importance with one",
+        "EnergyDistance": "use Trace_ELBO, or RenyiELBO for a wider posterior",
+        "MHResampler": "use Importance and its resample",
+        "is_validation_enabled": "use brancher.validation_enabled, a context manager",
+        "RandomWalkKernel": "use RandomWalk",
+        "TracePosterior": "use MCMC or Importance",
+        "TracePredictive": "use Predictive",
+        "TraceTMC_ELBO": "use TraceEnum_ELBO, which sums over all values",
+        "TraceTailAdaptive_ELBO": "use RenyiELBO",
+        "Trace_MMD": "use Trace_ELBO",
+        "WeighedPredictive": "use Importance, its samples and weights",
+    },
+    "brancher.nn": {
+        "ConditionalAutoRegressiveNN": "use infer.autoguide.AffineAutoregressive, or a torch module",
+        "ConditionalDenseNN": "concatenate the inputs of a DenseNN",
+        "MaskedLinear": "use infer.autoguide.AffineAutoregressive, or a torch module",
+        "AutoRegressiveNN": "use infer.autoguide.AffineAutoregressive, or a torch module",
+    },
+    "brancher.optim": {
+        "DCTAdam": "use Adam, with a reparametrised model",
+        "HorovodOptimizer": "train loss = elbo(model, guide) under torch's DistributedDataParallel",
+        "multi": "use a second-order optimizer of torch on elbo(model, guide), such as torch.optim.LBFGS",
+    },
+}
+
+
+def refuse(module: str) -> Callable[[str], Any]:
+    """A module's ``__getattr__``, which says what to use instead of a name that is absent by decision.
+
+    The error is an ImportError: Python hides the text of an AttributeError from ``from ... import``.
+
+    Args:
+        module: the module, as in :data:`INSTEAD`.
+    """
+
+    def __getattr__(name: str) -> Any:
+        instead = INSTEAD[module].get(name)
+        if instead is not None:
+            raise AbsentNameError(f"{module}.{name}: expected a name of {module}, got one of Pyro; {instead}")
+        known = vars(sys.modules[module])
+        raise AttributeError(f"module {module!r} has no attribute {name!r}{nearest(name, known)}")
+
+    return __getattr__

@@ -110,13 +110,14 @@ class CompiledStep:
         try:
             flat = self._prepare()
             schedule = Schedule(flat.optimizer)
+            rates = schedule.advance(flat.groups, steps)
         except OptimError as error:
             self._refuse(str(error))
             return []
         carry, consts, rng = self._carry(flat), (self._fixed, args, kwargs), RandomState()
         fallbacks = self._loop.counters.fallbacks
         try:
-            carry_now, rows = self._call(carry, steps, schedule.advance(flat.groups, steps), consts)
+            carry_now, rows = self._call(carry, steps, rates, consts)
         except BaseException as error:
             schedule.rewind()
             rng.restore()

@@ -23,10 +23,11 @@ def check_clip_args(clip_args: Any) -> None:
             "write clip_args={'clip_norm': 10.0}"
         )
     for key, value in clip_args.items():
-        if key not in ("clip_norm", "clip_value") or not value > 0:
+        is_number = isinstance(value, (int, float)) and value > 0
+        if key not in ("clip_norm", "clip_value") or not is_number:
             raise OptimError(
                 f"optimizer: expected clip_args with 'clip_norm' or 'clip_value' > 0, got "
-                f"{{{key!r}: {value}}}; correct it"
+                f"{{{key!r}: {value!r}}}; write clip_args={{'clip_norm': 10.0}}"
             )
 
 

@@ -67,7 +67,8 @@ class Block:
         for key, first in self._states[0].items():
             if isinstance(first, Tensor):
                 parts = [entry[key] for entry in self._states]
-                state[key] = torch.stack(parts) if key == "step" else join(parts)
+                # Torch counts steps on the CPU; a graph that needs no other device is the faster one.
+                state[key] = torch.stack(parts).to(params.device) if key == "step" else join(parts)
         # Leaves and state get new memory below: nothing of the user's may be moved in place.
         self.buffers = Buffers(params.clone(), {key: flat.clone() for key, flat in state.items()})
         for leaf, view in zip(self.leaves, self.split(self.buffers.params), strict=True):
@@ -170,6 +171,7 @@ class FlatOptimizer:
         ]
 
         self.groups = [block.group for block in self.blocks]
+        self.devices = [block.buffers.params.device for block in self.blocks]
 
     def _portions(self, inner: torch.optim.Optimizer) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
         names = {id(leaf): name for name, leaf in self.optimizer.named_leaves().items()}

@@ -31,8 +31,13 @@ def adam(p: Tensor, g: Tensor, state: State, lr: Tensor, options: Options) -> tu
     second = new["exp_avg_sq"]
     if options["amsgrad"]:
         second = new["max_exp_avg_sq"] = torch.maximum(state["max_exp_avg_sq"], second)
-    scale = second.sqrt() / (1 - beta2**step).sqrt() + options["eps"]
-    return p - lr / (1 - beta1**step) * (new["exp_avg"] / scale), new
+    scale = second.sqrt() / _correction(beta2, step, p).sqrt() + options["eps"]
+    return p - lr / _correction(beta1, step, p) * (new["exp_avg"] / scale), new
+
+
+def _correction(beta: float, step: Tensor, like: Tensor) -> Tensor:
+    """``1 - beta**step``; in float64, as torch does: in float32 it loses four digits at the first steps."""
+    return (1 - beta ** step.double()).to(like.dtype)
 
 
 def clipped_adam(p: Tensor, g: Tensor, state: State, lr: Tensor, options: Options) -> tuple[Tensor, State]:

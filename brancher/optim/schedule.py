@@ -27,7 +27,11 @@ def check_schedule(make: MakeSchedule | None, example: TorchOptimizer | None, ev
         )
     if example is None:
         return
-    if isinstance(made(make, example), ReduceLROnPlateau) and every_step:
+    schedule = made(make, example)
+    if not isinstance(schedule, ReduceLROnPlateau):
+        example.step()
+        _try(schedule.step)
+    elif every_step:
         raise OptimError(
             "optimizer: expected a schedule that needs nothing but the step, got ReduceLROnPlateau, "
             "which needs the loss; use brancher.optim.ReduceLROnPlateau and its step(loss)"
@@ -36,18 +40,22 @@ def check_schedule(make: MakeSchedule | None, example: TorchOptimizer | None, ev
 
 def made(make: MakeSchedule, optimizer: TorchOptimizer) -> LRScheduler:
     """Make the schedule of an optimizer."""
-    try:
-        schedule = make(optimizer)
-    except (ValueError, TypeError, KeyError) as error:
-        raise OptimError(
-            f"optimizer: expected a schedule that fits, got an error ({error}); correct it"
-        ) from error
+    schedule = _try(lambda: make(optimizer))
     if not isinstance(schedule, LRScheduler):
         raise OptimTypeError(
             f"optimizer: expected schedule to return a torch lr_scheduler, got {type(schedule).__name__}; "
             "return for example torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.99)"
         )
     return schedule
+
+
+def _try(act: Callable[[], Any]) -> Any:
+    try:
+        return act()
+    except (ValueError, TypeError, KeyError) as error:
+        raise OptimError(
+            f"optimizer: expected a schedule that fits, got an error ({error}); correct its arguments"
+        ) from error
 
 
 def extend(schedule: LRScheduler, group: dict[str, Any]) -> None:

@@ -78,7 +78,7 @@ class FromClass(Source):
             options = options_for(self.options, name, self.name)
             key = {**self._fastest(options, leaf), **options}
             if key not in keys:
-                self._build([torch.zeros(1, 1, requires_grad=True)], options)
+                self._build([torch.zeros(1, 1, requires_grad=True)], options, f" for parameter '{name}'")
                 keys.append(key)
                 groups.append({"params": [], **key})
             groups[keys.index(key)]["params"].append(leaf)
@@ -90,7 +90,7 @@ class FromClass(Source):
             return self._build([torch.zeros(1, 1, requires_grad=True)], {})
         return self._build([torch.zeros(1, 1, requires_grad=True)], self.options)
 
-    def _build(self, params: list[Any], options: Mapping[str, Any]) -> TorchOptimizer:
+    def _build(self, params: list[Any], options: Mapping[str, Any], place: str = "") -> TorchOptimizer:
         try:
             lr = options.get("lr", 0.0)
             if not isinstance(lr, torch.Tensor) and not math.isfinite(lr):
@@ -98,8 +98,8 @@ class FromClass(Source):
             return self.make_torch(params, **options)
         except (ValueError, TypeError, RuntimeError) as error:
             raise OptimError(
-                f"optimizer '{self.name}': expected valid options, got {dict(options)} ({error}); "
-                "correct them"
+                f"optimizer '{self.name}': expected valid options{place}, got {dict(options)} ({error}); "
+                f"correct them, as in {self.name}({{'lr': 0.01}})"
             ) from error
 
     def _fastest(self, options: Mapping[str, Any], leaf: torch.Tensor) -> dict[str, bool]:
@@ -133,6 +133,12 @@ class FromFactory(Source):
                 f"optimizer: expected the factory '{self.name}' to return a torch optimizer, got "
                 f"{type(made).__name__}; return for example torch.optim.Adam(params)"
             )
+        missing = _not_held(made, leaves)
+        if missing:
+            raise OptimError(
+                f"optimizer: expected the factory '{self.name}' to return an optimizer of the tensors it is "
+                f"given, got one without {missing}; return for example torch.optim.Adam(params)"
+            )
         return Made(made, list(range(len(made.param_groups))))
 
     def example(self) -> TorchOptimizer | None:
@@ -150,8 +156,7 @@ class FromInstance(Source):
         return type(self.instance).__name__
 
     def make(self, leaves: Leaves) -> Made:
-        held = {id(leaf) for group in self.instance.param_groups for leaf in group["params"]}
-        foreign = [name for name, leaf in leaves.items() if id(leaf) not in held]
+        foreign = _not_held(self.instance, leaves)
         if foreign:
             raise OptimError(
                 f"optimizer '{self.name}': expected an instance that holds every parameter, got one without "
@@ -163,6 +168,11 @@ class FromInstance(Source):
         return None
 
 
+def _not_held(optimizer: TorchOptimizer, leaves: Leaves) -> list[str]:
+    held = {id(leaf) for group in optimizer.param_groups for leaf in group["params"]}
+    return [name for name, leaf in leaves.items() if id(leaf) not in held]
+
+
 def options_for(options: Options, name: str, optimizer: str) -> dict[str, Any]:
     """Return the options of one parameter.
 
@@ -172,6 +182,11 @@ def options_for(options: Options, name: str, optimizer: str) -> dict[str, Any]:
     if not callable(options):
         return dict(options)
     module, _, inner = name.partition(".")
+    if not inspect.signature(options).parameters:
+        raise OptimTypeError(
+            f"optimizer '{optimizer}': expected options as a dict or a function of the parameter's name, got "
+            "a function without arguments; write lambda name: {'lr': 0.01}"
+        )
     arguments = (name,) if _positional(options) < 2 else (module, inner or module)
     found = options(*arguments)
     if not isinstance(found, Mapping):

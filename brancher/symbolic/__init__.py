@@ -6,7 +6,12 @@ from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, Ran
 from brancher.symbolic.expressions import Expression, as_parent
 from brancher.symbolic.functions import BrancherFunction
 from brancher.symbolic.models import ProbabilisticModel
-from brancher.symbolic.processes import GaussianProcess
+from brancher.symbolic.processes import (
+    DiscreteTimeSeries,
+    GaussianProcess,
+    LatentTimeSeriesModel,
+    MarkovProcess,
+)
 from brancher.symbolic.variables import VARIABLES, RandomVariable, Variable
 
 globals().update(VARIABLES)
@@ -15,9 +20,12 @@ __all__ = [
     "BF",
     "BrancherFunction",
     "DeterministicVariable",
+    "DiscreteTimeSeries",
     "EmpiricalVariable",
     "Expression",
     "GaussianProcess",
+    "LatentTimeSeriesModel",
+    "MarkovProcess",
     "ProbabilisticModel",
     "RandomIndices",
     "RandomVariable",

@@ -1,0 +1,72 @@
+"""Series that are seen through noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from brancher.errors import SiteTypeError
+from brancher.symbolic.processes.markov import timed
+from brancher.symbolic.processes.series import TimeSeries
+from brancher.symbolic.variables import Variable
+
+
+class LatentTimeSeriesModel(TimeSeries):
+    """Measurements of a hidden series, one a time.
+
+    Times without data are gaps: the hidden series goes on through them.
+
+    Args:
+        latent: the hidden series.
+        measure: makes the measurement of a time, ``lambda t, x: NormalVariable(x, 0.3, f"y{t}")``, from its
+            hidden variable. A name without the time gets it.
+
+    Attributes:
+        latent: the hidden series; its posterior is drawn by
+            ``latent.get_posterior_timeseries_sample(n, model=measurements)``.
+
+    Raises:
+        SiteTypeError: ``latent`` is no series, or ``measure`` no function or does not give variables.
+
+    Example:
+        >>> from brancher.symbolic import LatentTimeSeriesModel, MarkovProcess, NormalVariable, inference
+        >>> x0 = NormalVariable(0.0, 1.0, "x0")
+        >>> x = MarkovProcess(x0, lambda t, x: NormalVariable(x, 0.5, f"x{t}"))
+        >>> y = LatentTimeSeriesModel(x, lambda t, x: NormalVariable(x, 0.3, f"y{t}"))
+        >>> y.observe([0.1, float("nan"), 0.9])
+        >>> fit = inference.perform_inference(y, 20, 5, progress=False, compile=False)
+        >>> x.get_posterior_timeseries_sample(100, query_points=5, model=y).shape
+        (5, 100)
+    """
+
+    keeps_data = False
+
+    def __init__(self, latent: TimeSeries, measure: Callable[[Any, Variable], Variable]) -> None:
+        if not isinstance(latent, TimeSeries) or not callable(measure):
+            raise SiteTypeError(
+                "LatentTimeSeriesModel: expected a series and a function of time and hidden variable, got "
+                f"{type(latent).__name__} and {type(measure).__name__}"
+            )
+        self.latent, self.measure = latent, measure
+        times = latent.times
+        super().__init__([self._measured(time) for time in times], times)
+        self._ticked = latent._ticked  # both keep the same time
+
+    def _measured(self, time: Any) -> Variable:
+        return timed(self.measure(time, self.latent.at(time)), time, type(self).__name__)
+
+    def _next(self, time: Any) -> Variable:
+        return self._measured(time)
+
+    def _tick(self, place: int) -> Any:
+        return self.latent._tick(place)
+
+    # The hidden series is prolonged as a whole first: one variable at a time would be slow.
+
+    def _first(self, number: int) -> list[Any]:
+        self.latent._first(number)
+        return super()._first(number)
+
+    def _reach(self, times: Sequence[Any]) -> list[Any]:
+        self.latent._reach(times)
+        return super()._reach(times)

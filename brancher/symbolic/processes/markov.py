@@ -1,0 +1,73 @@
+"""Markov processes: chains of variables made by one rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from brancher.errors import SiteTypeError
+from brancher.symbolic.parameters import Parameter
+from brancher.symbolic.processes.series import TimeSeries, check_variables
+from brancher.symbolic.variables import Variable
+
+
+class MarkovProcess(TimeSeries):
+    """A series in which every variable depends on the ones before it, in the same way.
+
+    The rule is asked for variables when they are needed: by data, and by the times that are drawn.
+
+    Args:
+        x0: the first variable; the first k for a process of order k.
+        step: makes the variable of a time: ``lambda t, x: NormalVariable(x, 1.0, f"x{t}")``, and
+            ``lambda t, x, before: ...`` at order two, the nearest first. What else the variable depends on
+            becomes part of the model by itself. A name without the time gets it, as in ``x_3``.
+        times: labels of the times, in order; 0, 1, ... for None. May be endless.
+
+    Raises:
+        SiteTypeError: ``x0`` is no variable, or ``step`` no function or does not give variables.
+
+    Example:
+        >>> from brancher.symbolic import BetaVariable, MarkovProcess, NormalVariable
+        >>> b = BetaVariable(1.0, 1.0, "b")
+        >>> x0 = NormalVariable(0.0, 1.0, "x0")
+        >>> process = MarkovProcess(x0, lambda t, x: NormalVariable(b * x, 0.25, f"x{t}"))
+        >>> process.get_timeseries_sample(number_samples=3, query_points=5).shape
+        (5, 3)
+    """
+
+    def __init__(
+        self,
+        x0: Variable | Sequence[Variable],
+        step: Callable[..., Variable],
+        times: Iterable[Any] | None = None,
+    ) -> None:
+        first = check_variables(type(self).__name__, x0)
+        if not callable(step):
+            raise SiteTypeError(
+                f"MarkovProcess: expected a function of time and the variables before, got "
+                f"{type(step).__name__}"
+            )
+        self.order, self.step = len(first), step
+        super().__init__(first, times)
+
+    def _next(self, time: Any) -> Variable:
+        return timed(self.step(time, *self._latest(self.order)), time, "MarkovProcess")
+
+
+def timed(variable: Any, time: Any, owner: str) -> Variable:
+    """Give a variable that was made for a time a name that says which.
+
+    Raises:
+        SiteTypeError: it is no variable.
+    """
+    if not isinstance(variable, Variable):
+        raise SiteTypeError(
+            f"{owner}: expected a function that gives a variable, got {type(variable).__name__} at {time!r}; "
+            "name an expression by DeterministicVariable"
+        )
+    if str(time) not in variable.name:
+        variable.name = f"{variable.name}_{time}"
+        for argument in variable.arguments.values():
+            if isinstance(argument, Parameter):
+                argument.owner = variable.name
+    return variable

@@ -1,0 +1,319 @@
+"""Variables along time, as a model that is observed and drawn by time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from brancher.errors import SiteError, SiteTypeError, UnknownNameError
+from brancher.symbolic.draws import column
+from brancher.symbolic.expressions import as_tensor
+from brancher.symbolic.models import ProbabilisticModel
+from brancher.symbolic.variables import RandomVariable, Variable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: How many times, or which.
+Points = int | Iterable[Any] | None
+
+
+class TimeSeries(ProbabilisticModel):
+    """A model with one variable a time: the base of :class:`MarkovProcess` and its like.
+
+    Args:
+        variables: those of the first times.
+        times: labels of the times, in order, at least one a variable; 0, 1, ... for None. May be endless,
+            such as ``itertools.count(1871)``.
+
+    Attributes:
+        keeps_data: whether draws of the posterior have the data where there are some, or new values.
+    """
+
+    keeps_data = True
+
+    def __init__(self, variables: Sequence[Variable], times: Iterable[Any] | None = None) -> None:
+        super().__init__(variables)
+        self._clock = iter(count() if times is None else times)
+        self._ticked: list[Any] = []
+        self._by_time: dict[Any, Variable] = {}
+        for variable in variables:
+            self._put(self._tick(len(self._by_time)), variable)
+
+    @property
+    def times(self) -> list[Any]:
+        """The times that have a variable so far."""
+        return list(self._by_time)
+
+    @property
+    def series(self) -> list[Variable]:
+        """The variables of these times."""
+        return list(self._by_time.values())
+
+    def at(self, time: Any) -> Variable:
+        """The variable of a time.
+
+        Raises:
+            UnknownNameError: the series has no such time.
+        """
+        self._reach([time])
+        return self._by_time[time]
+
+    def observe(self, values: Any) -> None:
+        """Give the series data.
+
+        Args:
+            values: a Series, or a mapping, by time; a DataFrame by time, a column an entry of the
+                variables; a list or array of values from the first time on. NaN is a gap. A mapping or
+                table by variables or their names is taken as by :class:`ProbabilisticModel`.
+
+        Raises:
+            UnknownNameError: a time is none of the series'.
+            SiteTypeError: a variable has no law.
+        """
+        given = _by_label(values)
+        if given is None or _names_variables(given, self.variables):
+            super().observe(values)
+            return
+        times = self._first(len(given)) if isinstance(given, list) else self._reach(list(given))
+        items = given if isinstance(given, list) else list(given.values())
+        for time, value in zip(times, items, strict=True):
+            data = as_tensor(value, f"time series, data at {time!r}")
+            if not bool(torch.isnan(data).any()):
+                self._random(self._by_time[time].name).observe(data)
+
+    def set_posterior_model(self, model: Any) -> None:
+        """Say what approximates the posterior; another series is prolonged to the times of this one."""
+        if isinstance(model, TimeSeries):
+            model._reach(self.times)
+        super().set_posterior_model(model)
+
+    def get_timeseries_sample(
+        self, number_samples: int = 1, query_points: Points = None, seed: int | None = None
+    ) -> pd.DataFrame:
+        """Draw the series; observed variables are drawn too.
+
+        Args:
+            number_samples: how many series, > 0.
+            query_points: how many times from the first on, or which; None for those that have a variable.
+            seed: of the random numbers.
+
+        Returns:
+            One row a time, one column a sample; a cell holds a number, or an array for what is no scalar.
+
+        Raises:
+            UnknownNameError: a time is none of the series'.
+        """
+        times = self._asked(query_points)
+        with self._seeded(seed):
+            values = self._drawn(self._prior_program(), number_samples, None)[0]
+        return self._frame(times, values, number_samples)
+
+    def get_posterior_timeseries_sample(
+        self,
+        number_samples: int = 1,
+        query_points: Points = None,
+        model: ProbabilisticModel | None = None,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Draw the series from the posterior; times after the data are forecast.
+
+        Args:
+            number_samples: how many series, > 0.
+            query_points: how many times from the first on, or which; None for those that have a variable.
+            model: the model that was fitted, where the series is a part of it; itself for None.
+            seed: of the random numbers.
+
+        Returns:
+            A table as of :meth:`get_timeseries_sample`. Observed variables of a process keep their data;
+            those of a :class:`LatentTimeSeriesModel` are new measurements.
+
+        Raises:
+            InferenceError: there is no posterior.
+            UnknownNameError: a time is none of the series'.
+        """
+        times = self._asked(query_points)
+        fitted = self if model is None else model
+        fitted._pair()  # tells where there is no posterior
+        whole = ProbabilisticModel([fitted, *self.series])
+        whole.posterior_model, whole._posterior = fitted.posterior_model, fitted._posterior
+        with self._seeded(seed):
+            values, _ = whole._posterior_draws(number_samples, self._kept())
+        return self._frame(times, values, number_samples)
+
+    # Inside
+
+    def _next(self, time: Any) -> Variable:
+        """Make the variable of the next time."""
+        raise UnknownNameError(
+            f"time series: expected one of its times {_shown(self.times)}, got {time!r}; it has no "
+            "other variables"
+        )
+
+    def _tick(self, place: int) -> Any:
+        """The time at a place of the order."""
+        while len(self._ticked) <= place:
+            try:
+                self._ticked.append(next(self._clock))
+            except StopIteration:
+                raise UnknownNameError(
+                    f"time series: expected one of its times {_shown(self._ticked)}; give it more times"
+                ) from None
+        return self._ticked[place]
+
+    def _put(self, time: Any, variable: Variable) -> None:
+        if time in self._by_time:
+            raise SiteError(f"time series: expected different times, got {time!r} twice")
+        self._by_time[time] = variable
+
+    def _prolonged(self, is_enough: Callable[[], bool]) -> None:
+        """Make variables until there are enough; they become part of the model together."""
+        made: dict[Any, Variable] = {}
+        try:
+            while not is_enough():
+                time = self._tick(len(self._by_time))
+                variable = self._next(time)
+                self._put(time, variable)
+                made[time] = variable
+            if made:
+                self.add_variables(made.values())
+        except BaseException:
+            for time in made:
+                del self._by_time[time]
+            raise
+
+    def _first(self, number: int) -> list[Any]:
+        self._prolonged(lambda: len(self._by_time) >= number)
+        return self._ticked[:number]
+
+    def _reach(self, times: Sequence[Any]) -> list[Any]:
+        waiting = deque(times)
+
+        def is_enough() -> bool:
+            while waiting and self._has(waiting[0]):
+                waiting.popleft()
+            return not waiting
+
+        self._prolonged(is_enough)
+        return list(times)
+
+    def _has(self, time: Any) -> bool:
+        """Whether a time has a variable; refuses one that was passed by."""
+        if time in self._by_time:
+            return True
+        last = self._ticked[len(self._by_time) - 1]
+        if not _is_before(last, time):
+            raise UnknownNameError(
+                f"time series: expected one of its times {_shown(self.times)}, got {time!r}"
+            )
+        return False
+
+    def _latest(self, number: int) -> list[Variable]:
+        """The last variables so far, the nearest first."""
+        end = len(self._by_time)
+        return [self._by_time[time] for time in reversed(self._ticked[end - number : end])]
+
+    def _asked(self, points: Points) -> list[Any]:
+        if points is None:
+            return self.times
+        if isinstance(points, (int, np.integer)) and not isinstance(points, bool):
+            if points < 1:
+                raise SiteError(f"time series: expected query_points >= 1, got {points}")
+            return self._first(int(points))
+        if isinstance(points, (str, bytes)) or not isinstance(points, Iterable):
+            raise SiteTypeError(
+                f"time series: expected query_points as a number or times, got {type(points).__name__}"
+            )
+        return self._reach(list(points))
+
+    def _kept(self) -> dict[Any, Any]:
+        if not self.keeps_data:
+            return {}
+        observed = [v for v in self.series if isinstance(v, RandomVariable)]
+        return {v: v.data for v in observed if isinstance(v.data, torch.Tensor)}
+
+    def _frame(self, times: Sequence[Any], values: Mapping[str, torch.Tensor], count: int) -> pd.DataFrame:
+        import pandas as pd
+
+        drawn = torch.stack(
+            [values[self._by_time[time].name] for time in times], 1
+        )  # (samples, times, *data)
+        if drawn.dim() == 2:
+            frame = pd.DataFrame(drawn.T.numpy())
+        else:
+            frame = pd.DataFrame({i: column(drawn[i]) for i in range(count)})
+        frame.index, frame.columns = pd.Index(times, name="time"), pd.RangeIndex(count, name="sample")
+        return frame
+
+
+class DiscreteTimeSeries(TimeSeries):
+    """Variables made by hand, one a time.
+
+    Args:
+        variables: in the order of time.
+        times: labels of the times; 0, 1, ... for None.
+
+    Raises:
+        SiteTypeError: something else than variables is given.
+        UnknownNameError: there are fewer times than variables.
+
+    Example:
+        >>> from brancher.symbolic import NormalVariable
+        >>> from brancher.symbolic.processes import DiscreteTimeSeries
+        >>> x = [NormalVariable(0.0, 1.0, "x0")]
+        >>> for t in range(1, 4):
+        ...     x.append(NormalVariable(0.9 * x[-1], 1.0, f"x{t}"))
+        >>> DiscreteTimeSeries(x, times=[2020, 2021, 2022, 2023]).get_timeseries_sample(2).shape
+        (4, 2)
+    """
+
+    def __init__(self, variables: Iterable[Variable], times: Iterable[Any] | None = None) -> None:
+        super().__init__(check_variables(type(self).__name__, variables), times)
+
+
+def check_variables(owner: str, variables: Any) -> list[Variable]:
+    """Take one variable or several.
+
+    Raises:
+        SiteTypeError: something else is among them, or there is none.
+    """
+    items = [variables] if isinstance(variables, Variable) else list(variables)
+    wrong = [type(item).__name__ for item in items if not isinstance(item, Variable)]
+    if wrong or not items:
+        raise SiteTypeError(f"{owner}: expected variables, got {wrong or 'none'}; name them, as in f'x{{t}}'")
+    return items
+
+
+def _by_label(values: Any) -> dict[Any, Any] | list[Any] | None:
+    """Data by time, or in the order of time; None for what is neither."""
+    if isinstance(values, Mapping):
+        return dict(values)
+    if hasattr(values, "columns"):
+        return {time: row for time, row in zip(values.index, values.to_numpy(), strict=True)}
+    if hasattr(values, "index") and hasattr(values, "to_numpy"):
+        return dict(values.items())
+    if isinstance(values, (list, tuple, np.ndarray, torch.Tensor)):
+        return list(values)
+    return None
+
+
+def _names_variables(given: Any, variables: Sequence[Variable]) -> bool:
+    names = {variable.name for variable in variables}
+    keys = list(given) if isinstance(given, dict) else []
+    return any(isinstance(key, Variable) or (isinstance(key, str) and key in names) for key in keys)
+
+
+def _is_before(a: Any, b: Any) -> bool:
+    try:
+        return bool(a < b)
+    except TypeError:
+        return True  # labels without an order: look through all of them
+
+
+def _shown(times: Sequence[Any]) -> str:
+    return f"{times[0]!r} to {times[-1]!r}" if times else "[]"

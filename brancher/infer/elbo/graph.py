@@ -11,7 +11,8 @@ class TraceGraph_ELBO(Trace_ELBO):  # noqa: N801
     In Pyro this is the objective with Rao-Blackwellised score-function gradients and baselines; here
     every objective has them. A guide's site asks for a baseline of its own by
     ``infer={"baseline": {"use_decaying_avg_baseline": True, "baseline_beta": 0.95}}`` or
-    ``{"baseline_value": tensor}``; without one it has none, as in Pyro.
+    ``{"baseline_value": tensor}`` or ``{"nn_baseline": network, "nn_baseline_input": tensor}``; without
+    one it has none, as in Pyro.
 
     Args:
         num_particles: see :class:`Trace_ELBO`, as are the others.

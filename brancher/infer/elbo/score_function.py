@@ -11,12 +11,22 @@ from brancher.errors import InferenceError
 from brancher.handlers import Message
 from brancher.handlers.density import score
 
+_OPTIONS = {
+    "baseline_beta",
+    "baseline_value",
+    "nn_baseline",
+    "nn_baseline_input",
+    "use_decaying_avg_baseline",
+}
+
 
 class Baselines:
     """Decaying averages of the learning signal, one number a site.
 
-    A site may choose its own by ``infer={"baseline": {...}}`` with ``baseline_value`` (a tensor
-    that broadcasts with the signal), or ``use_decaying_avg_baseline`` and ``baseline_beta``.
+    A site may choose its own by ``infer={"baseline": {...}}`` with ``use_decaying_avg_baseline`` and
+    ``baseline_beta``; or with ``nn_baseline``, a network, and ``nn_baseline_input``, or with
+    ``baseline_value``, a tensor that broadcasts with the signal. Parameters behind these two learn to
+    predict the signal (Mnih & Gregor 2014, arXiv:1402.0030, section 2.3).
 
     Args:
         decay: weight of the past, in [0, 1); None for no baselines unless a site asks.
@@ -31,9 +41,17 @@ class Baselines:
     def of(self, site: Message, signal: torch.Tensor) -> Any:
         """The baseline for a site now; its average then takes in the new signal."""
         options = site.infer.get("baseline") or {}
-        if "baseline_value" in options:
-            return options["baseline_value"]
-        decay = self.decay
+        if unknown := sorted(set(options) - _OPTIONS):
+            raise InferenceError(
+                f"site '{site.name}': expected baseline options of {sorted(_OPTIONS)}, got {unknown}"
+            )
+        learned: Any = options.get("baseline_value", 0.0)
+        if "nn_baseline" in options:
+            learned = learned + options["nn_baseline"](options["nn_baseline_input"].detach())
+        return learned + self._average(site, options, signal)
+
+    def _average(self, site: Message, options: dict[str, Any], signal: torch.Tensor) -> Any:
+        decay = None if "baseline_value" in options or "nn_baseline" in options else self.decay
         if options.get("use_decaying_avg_baseline"):
             decay = options.get("baseline_beta", 0.9)
         if decay is None:
@@ -54,7 +72,10 @@ def score_function_term(
     """Signal times log-density of one guide site, to be added to the ELBO's surrogate; shape ``()``.
 
     The signal is log p - log q summed over the plates that the site does not stand under, so
-    that rows of a plate do not carry each other's noise.
+    that rows of a plate do not carry each other's noise. A learned baseline adds its squared error.
+
+    Raises:
+        InferenceError: a baseline has unknown options, or another shape than the signal.
     """
     frames = {frame.dim for frame in site.frames if frame.dim is not None}
     signal: Any = 0.0
@@ -64,8 +85,24 @@ def score_function_term(
             signal = signal + sign * _sum_over(score(other).detach(), outside)
     log_q = _own_log_prob(site)
     baseline = baselines.of(site, signal)
-    term: torch.Tensor = (log_q * (signal - baseline)).sum()
-    return term
+    if not isinstance(baseline, torch.Tensor):
+        return (log_q * (signal - baseline)).sum()
+    _check_baseline(site, baseline, signal)
+    term: torch.Tensor = (log_q * (signal - baseline.detach())).sum()
+    return term - (signal - baseline).square().sum() if baseline.requires_grad else term
+
+
+def _check_baseline(site: Message, baseline: torch.Tensor, signal: torch.Tensor) -> None:
+    expected = torch.as_tensor(signal).shape
+    try:
+        fits = torch.broadcast_shapes(baseline.shape, expected) == expected
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise InferenceError(
+            f"site '{site.name}': expected a baseline of shape {tuple(expected)}, one number for each row, "
+            f"got {tuple(baseline.shape)}; reshape it"
+        )
 
 
 def _sum_over(tensor: torch.Tensor, dims: list[int]) -> torch.Tensor:

@@ -85,11 +85,12 @@ def score_function_term(
             signal = signal + sign * _sum_over(score(other).detach(), outside)
     log_q = _own_log_prob(site)
     baseline = baselines.of(site, signal)
-    if not isinstance(baseline, torch.Tensor):
-        return (log_q * (signal - baseline)).sum()
-    _check_baseline(site, baseline, signal)
-    term: torch.Tensor = (log_q * (signal - baseline.detach())).sum()
-    return term - (signal - baseline).square().sum() if baseline.requires_grad else term
+    is_learned = isinstance(baseline, torch.Tensor) and baseline.requires_grad
+    if isinstance(baseline, torch.Tensor):
+        _check_baseline(site, baseline, signal)
+    error = (signal - baseline).square().sum() if is_learned else 0.0
+    term: torch.Tensor = (log_q * (signal - (baseline.detach() if is_learned else baseline))).sum()
+    return term - error
 
 
 def _check_baseline(site: Message, baseline: torch.Tensor, signal: torch.Tensor) -> None:

@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from brancher.distributions.validation import enable_validation, is_validating
 from brancher.handlers.message import Message
+from brancher.params import journal
 
 if TYPE_CHECKING:
     from brancher.handlers.messenger import Messenger
@@ -45,12 +48,19 @@ def pop(handler: Messenger) -> Messenger | None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Leave the stack as it was found, whatever happens inside; after an exception, validation as well."""
-    before, validating = _STACK.get(), is_validating()
+    """Leave the stack as it was found, whatever happens inside.
+
+    After an exception, validation, gradient mode and the list of declarations as well: an
+    interrupt may have kept a block inside from putting them back.
+    """
+    before, validating, grad = _STACK.get(), is_validating(), torch.is_grad_enabled()
+    noted = journal.open_list()
     try:
         yield
     except BaseException:
-        enable_validation(validating)  # an interrupt may have kept a block inside from doing so
+        enable_validation(validating)
+        torch.set_grad_enabled(grad)
+        journal.note_in(noted)
         raise
     finally:
         _STACK.set(before)

@@ -72,7 +72,7 @@ class trace(Messenger):  # noqa: N801
                 )
             return self.trace.copy()
         recorder = trace(param_only=self.param_only)
-        with undone_on_error(), stack.restored(), recorder as entry:
+        with stack.restored(), undone_on_error(), recorder as entry:
             record = entry.trace
             if not self.param_only:
                 record.add_node("_INPUT", Message("args", "_INPUT", self.fn, args, kwargs))

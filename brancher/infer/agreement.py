@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from brancher.distributions.validation import validation_enabled
+from brancher.errors import InferenceError
 from brancher.handlers import Trace
 from brancher.handlers.density import SCORED, score
 from brancher.infer.lanes import in_lanes, why_no_lanes
@@ -45,7 +46,12 @@ def choose(run: Run, layout: Layout, num_samples: int, parallel: bool | None) ->
         layout: what a run shows.
         num_samples: how many draws there will be.
         parallel: True for a batch unseen, False for a loop, None to compare.
+
+    Raises:
+        InferenceError: ``parallel`` is something else.
     """
+    if parallel not in (None, True, False):
+        raise InferenceError(f"parallel: expected True, False or None, got {parallel!r}; None finds out")
     if parallel is not None or num_samples == 1:
         return BATCH if parallel else LOOP
     no_batch = why_not(BATCH, run, layout)

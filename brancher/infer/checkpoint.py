@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from brancher.errors import FileFormatError
 from brancher.infer.elbo import ELBO
+from brancher.optim.state import check as check_optimizer_state
 from brancher.params import current_store
 from brancher.params.files import load_state, save_state
 
@@ -22,7 +23,11 @@ _KEYS = {"params", "modules", "optim", "loss", "steps", "history", "rng"}
 
 def save(svi: SVI, path: str | os.PathLike[str]) -> None:
     """Write parameters, modules, optimizer, loss, counters and random state to one file."""
-    state = {
+    save_state(path, _KIND, _state(svi))
+
+
+def _state(svi: SVI) -> dict[str, Any]:
+    return {
         "params": current_store().pack(),
         "modules": {role: _tensors(fn) for role, fn in _modules(svi).items()},
         "optim": svi.optim.state_dict(),
@@ -31,7 +36,6 @@ def save(svi: SVI, path: str | os.PathLike[str]) -> None:
         "history": torch.tensor(svi.history, dtype=torch.float64),
         "rng": torch.get_rng_state(),
     }
-    save_state(path, _KIND, state)
 
 
 def load(svi: SVI, path: str | os.PathLike[str]) -> None:
@@ -39,12 +43,26 @@ def load(svi: SVI, path: str | os.PathLike[str]) -> None:
 
     Raises:
         FileFormatError: the file is damaged, of another kind, or of another guide.
+        OptimError: it is of another class of optimizer.
     """
     state = load_state(path, _KIND)
     if not isinstance(state, Mapping) or not set(state) >= _KEYS:
-        raise FileFormatError(f"file '{os.fspath(path)}': expected a checkpoint of SVI, got another content")
+        raise FileFormatError(
+            f"file '{os.fspath(path)}': expected a checkpoint of SVI, got another content; "
+            "load what svi.save wrote"
+        )
     for role, module in _modules(svi).items():
         _check_fits(path, role, module, state["modules"].get(role, {}))
+    check_optimizer_state(state["optim"], svi.optim.name)
+    before = _state(svi)
+    try:
+        _put(svi, state)
+    except BaseException:
+        _put(svi, before)
+        raise
+
+
+def _put(svi: SVI, state: Mapping[str, Any]) -> None:
     current_store().unpack(state["params"])
     for role, module in _modules(svi).items():
         _write(module, state["modules"].get(role, {}))

@@ -14,6 +14,7 @@ from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherError, BrancherWarning, GuideError, InferenceError, SiteError, nearest
 from brancher.handlers import Frame, Message, Trace
 from brancher.handlers.density import score
+from brancher.staging import random_state_kept
 
 Fn = Callable[..., Any]
 
@@ -63,7 +64,7 @@ def explained(run: Callable[[], Iterable[Trace]]) -> Iterator[None]:
     except Exception as error:
         if not is_validating():
             raise
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with random_state_kept(), torch.no_grad():
             try:
                 for record in run():
                     record.compute_log_prob()
@@ -72,6 +73,18 @@ def explained(run: Callable[[], Iterable[Trace]]) -> Iterator[None]:
             except Exception:  # no better than the first one
                 pass
         raise
+
+
+def names_differ(model_trace: Trace, guide_trace: Trace) -> bool:
+    """Whether guide and model may speak of different latent sites: a quick look, for every step."""
+    modelled, guided = model_trace.nodes, guide_trace.nodes
+    for name, site in modelled.items():
+        if site.type == "sample" and name not in guided and not site.is_observed and not site.enumerated:
+            return True
+    return any(
+        site.type == "sample" and name not in modelled and not site.infer.get("is_auxiliary")
+        for name, site in guided.items()
+    )
 
 
 def check_pair(model_trace: Trace, guide_trace: Trace) -> None:

@@ -13,7 +13,7 @@ from brancher.distributions import Empirical
 from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError
 from brancher.frames import pick
-from brancher.handlers import Message, Trace, block
+from brancher.handlers import Message, Trace, block, stack
 from brancher.handlers.density import score
 from brancher.infer.agreement import choose
 from brancher.infer.checks import check_model_trace, check_pair, warn_forgotten_data
@@ -77,6 +77,7 @@ class Importance:
         self.vectorized: bool | None = None
         self._outcome: tuple[Samples, torch.Tensor] | None = None
 
+    @stack.restored()
     @undone_on_error()
     def run(self, *args: Any, **kwargs: Any) -> Importance:
         """Draw from the guide and weigh the draws; returns itself.

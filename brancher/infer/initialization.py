@@ -8,14 +8,16 @@ returns itself with its options set, so ``init_loc_fn=init_to_uniform(radius=1.0
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import torch
 
 from brancher.distributions import biject_to
-from brancher.errors import GuideError
+from brancher.errors import BrancherWarning, GuideError, nearest
 from brancher.handlers.message import Message
+from brancher.handlers.record import Trace
 from brancher.handlers.values import as_value
 
 #: A strategy: from a site to a value in its support.
@@ -127,6 +129,19 @@ def init_to_value(
         return _fall_back("init_to_value", site, fallback)
     like = _like(site)
     return as_value(site.name, value, site.fn).detach().to(dtype=like.dtype, device=like.device)
+
+
+def warn_unknown_values(init: Init, record: Trace, owner: str) -> None:
+    """Warn about names given to :func:`init_to_value` that are no site of the model."""
+    values = init.keywords.get("values") if isinstance(init, functools.partial) else None
+    for name in values or ():
+        if name not in record:
+            warnings.warn(
+                f"{owner}: expected initial values of the sites {record.stochastic_nodes}, got one of "
+                f"'{name}'{nearest(name, record.stochastic_nodes) or '; it is ignored'}",
+                BrancherWarning,
+                stacklevel=6,
+            )
 
 
 def init_to_generated(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from brancher.errors import InferenceError, InferenceTypeError
-from brancher.handlers import Message, Trace, trace
+from brancher.handlers import Message, Trace, stack, trace
 from brancher.handlers.density import score
 from brancher.infer.agreement import choose
 from brancher.infer.draws import check_count, flat_draws, warn_unknown
@@ -17,6 +17,7 @@ from brancher.infer.samples import Samples, labels_of
 from brancher.params import undone_on_error
 
 
+@stack.restored()
 @undone_on_error()
 def log_likelihood(
     model: Callable[..., Any],

@@ -16,7 +16,7 @@ from brancher.errors import (
     UnknownNameError,
     nearest,
 )
-from brancher.handlers import Message, Trace, trace
+from brancher.handlers import Message, Trace, stack, trace
 from brancher.infer.agreement import Choice, choose
 from brancher.infer.checks import shapes_of
 from brancher.infer.draws import check_count, flat_draws, warn_unknown
@@ -100,6 +100,7 @@ class Predictive:
         self.reason: str | None = None
         self._choices: dict[Any, Choice] = {}
 
+    @stack.restored()
     @undone_on_error()
     def __call__(self, *args: Any, **kwargs: Any) -> Samples:
         """Run the model with these arguments.

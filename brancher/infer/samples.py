@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from brancher.errors import InferenceError, InferenceTypeError
+from brancher.errors import InferenceError, InferenceTypeError, UnknownNameError, nearest
 from brancher.frames import draws_frame, entries_frame, pick
 from brancher.handlers import Message, Trace
+from brancher.handlers.values import as_plain_tensor
 from brancher.infer.diagnostics import ess_bulk, ess_tail, hpdi, mcse_mean, quantile, r_hat
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ class Samples(dict[str, torch.Tensor]):
             values, index = {name: value[None] for name, value in values.items()}, ("draw",)
         return draws_frame(values, index, self.dims, self.coords)
 
+    def __missing__(self, name: str) -> torch.Tensor:
+        raise UnknownNameError(
+            f"samples: expected one of {list(self)}, got '{name}'"
+            f"{nearest(name, self) or '; give it in return_sites'}"
+        )
+
     def summary(self, prob: float = 0.9) -> pd.DataFrame:
         """One row an entry; see :func:`summary`."""
         return summary(self, prob)
@@ -100,7 +107,7 @@ def summary(samples: Mapping[str, Any], prob: float = 0.9, group_by_chain: bool 
             "give mcmc.get_samples() or Predictive(...)()"
         )
     grouped = group_by_chain or getattr(samples, "batch_ndims", 1) == 2
-    values = {name: torch.as_tensor(value) for name, value in samples.items()}
+    values = {name: as_plain_tensor(f"summary '{name}'", value) for name, value in samples.items()}
     if getattr(samples, "batch_ndims", 1) == 0:
         values = {name: value[None] for name, value in values.items()}
     columns = {name: _statistics(name, value, prob, grouped) for name, value in values.items()}

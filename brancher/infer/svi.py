@@ -19,7 +19,7 @@ from brancher.infer.elbo import ELBO, Trace_ELBO
 from brancher.infer.gradients import as_loss, gradients, taken
 from brancher.infer.observer import Observer
 from brancher.infer.training import Settings, train
-from brancher.optim import as_optimizer
+from brancher.optim import Optimizer, as_optimizer
 from brancher.params import ParamStore, using
 from brancher.staging import RandomState
 
@@ -73,24 +73,15 @@ class SVI:
         store: ParamStore | None = None,
         compile: bool | Literal["auto"] = "auto",
     ) -> None:
-        for role, fn in (("model", model), ("guide", guide)):
-            if not callable(fn) and not (role == "guide" and fn is None):
-                raise InferenceTypeError(f"SVI: expected {role} as a function, got {type(fn).__name__}")
+        _check_program(model, guide)
+        _check_loss(loss, loss_and_grads)
+        if store is not None and not isinstance(store, ParamStore):
+            raise InferenceTypeError(
+                f"SVI: expected store as a ParamStore or None, got {type(store).__name__}; write "
+                "store=ParamStore()"
+            )
         if compile not in (True, False, "auto"):
             raise InferenceError(f"SVI: expected compile as True, False or 'auto', got {compile!r}")
-        if isinstance(loss, type):
-            raise InferenceTypeError(
-                f"SVI: expected loss as an instance, got the class {loss.__name__}: loss must be an "
-                f"instance; write {loss.__name__}()"
-            )
-        if loss is not None and not callable(loss):
-            raise InferenceTypeError(
-                f"SVI: expected loss as an ELBO or a function, got {type(loss).__name__}; write Trace_ELBO()"
-            )
-        if loss_and_grads is not None and not callable(loss_and_grads):
-            raise InferenceTypeError(
-                f"SVI: expected loss_and_grads as a function, got {type(loss_and_grads).__name__}"
-            )
         self.model = model
         self.guide = _default_guide(model) if guide is None else guide
         self.optim = as_optimizer(optim)
@@ -126,6 +117,8 @@ class SVI:
 
     def steps_compiled(self, steps: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         """Take up to ``steps`` steps in one compiled call; none where the next one has to be eager."""
+        if torch.is_inference_mode_enabled():
+            return []  # the eager step says so
         if self.store is None:
             losses = self._compiled.run(steps, args, kwargs)
         else:
@@ -206,6 +199,12 @@ class SVI:
         """
         with self._scope():
             checkpoint.load(self, path)
+
+    def __reduce__(self) -> Any:
+        raise InferenceTypeError(
+            "SVI: expected to be saved by svi.save(path), got pickle or deepcopy, which can not keep the "
+            "parameters and the optimizer together; save, make the SVI anew, and svi.load(path)"
+        )
 
     @property
     def compile_counters(self) -> Any:
@@ -301,6 +300,37 @@ class SVI:
         finally:
             for leaf, before in zip(params.values(), kept, strict=True):
                 leaf.grad = before
+
+
+def _check_program(model: Any, guide: Any) -> None:
+    for role, fn in (("model", model), ("guide", guide)):
+        if not callable(fn) and not (role == "guide" and fn is None):
+            raise InferenceTypeError(
+                f"SVI: expected {role} as a function, got {type(fn).__name__}; write SVI(model, guide, optim)"
+            )
+    if isinstance(guide, (type, Optimizer)):
+        got = f"the class {guide.__name__}" if isinstance(guide, type) else "an optimizer"
+        raise InferenceTypeError(
+            f"SVI: expected guide as a function or an instance, got {got}; write "
+            "SVI(model, AutoNormal(model), optim)"
+        )
+
+
+def _check_loss(loss: Any, loss_and_grads: Any) -> None:
+    if isinstance(loss, type):
+        raise InferenceTypeError(
+            f"SVI: expected loss as an instance, got the class {loss.__name__}: loss must be an "
+            f"instance; write {loss.__name__}()"
+        )
+    if loss is not None and not callable(loss):
+        raise InferenceTypeError(
+            f"SVI: expected loss as an ELBO or a function, got {type(loss).__name__}; write Trace_ELBO()"
+        )
+    if loss_and_grads is not None and not callable(loss_and_grads):
+        raise InferenceTypeError(
+            f"SVI: expected loss_and_grads as a function, got {type(loss_and_grads).__name__}; write "
+            "Trace_ELBO().loss_and_grads"
+        )
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

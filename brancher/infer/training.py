@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from brancher.errors import BrancherWarning, InferenceError
+from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError
 from brancher.optim.rates import MOST
 
 if TYPE_CHECKING:
@@ -73,9 +74,18 @@ def train(
 
 def _check(num_steps: int, settings: Settings) -> None:
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
-        raise InferenceError(f"SVI.run: expected num_steps as an int > 0, got {num_steps!r}")
-    if settings.tol is not None and not settings.tol > 0:
-        raise InferenceError(f"SVI.run: expected tol > 0 or None, got {settings.tol!r}")
+        raise InferenceError(
+            f"SVI.run: expected num_steps as an int > 0, got {num_steps!r}; write svi.run(1000, *args)"
+        )
+    tol, callback = settings.tol, settings.callback
+    if tol is not None and (not isinstance(tol, (int, float)) or not tol > 0):
+        raise InferenceError(f"SVI.run: expected tol as a number > 0 or None, got {tol!r}; write tol=1e-3")
+    if callback is not None and not callable(callback):
+        raise InferenceTypeError(
+            f"SVI.run: expected callback as a function of step and loss, got {type(callback).__name__}"
+        )
+    if settings.compile not in (True, False, "auto"):
+        raise InferenceError(f"SVI.run: expected compile as True, False or 'auto', got {settings.compile!r}")
 
 
 def chunks(
@@ -113,15 +123,16 @@ def argument_stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[A
     if not is_loader(args):
         while True:
             yield args, kwargs
-    while True:
-        count = 0
-        for batch in args[0]:
-            count += 1
+    loader = args[0]
+    is_empty = False
+    with suppress(TypeError):  # the length of a stream is not known
+        is_empty = not len(loader)
+    while not is_empty:
+        is_empty = True
+        for batch in loader:
+            is_empty = False
             yield _as_arguments(batch, kwargs)
-        if not count:
-            raise InferenceError(
-                "SVI.run: expected batches from the DataLoader, got none; its dataset is empty"
-            )
+    raise InferenceError("SVI.run: expected batches from the DataLoader, got none; its dataset is empty")
 
 
 def is_loader(args: tuple[Any, ...]) -> bool:

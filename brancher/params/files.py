@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from brancher.errors import FileFormatError, MissingFileError, ParamError
+from brancher.errors import FileFormatError, FileTypeError, MissingFileError, ParamError
 from brancher.params.flatten import flatten_state, unflatten_state
 
 _FORMAT = "brancher/1"
@@ -191,6 +191,7 @@ def _unescape(name: str) -> str:
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
+    _text(path)
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -201,6 +202,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
 
 def _replace(path: str | os.PathLike[str], chunks: list[bytes]) -> None:
     """Write a temporary file beside the target and move it into place."""
+    _text(path)
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -220,7 +222,12 @@ def _replace(path: str | os.PathLike[str], chunks: list[bytes]) -> None:
 
 
 def _text(path: str | os.PathLike[str]) -> str:
-    return os.fsdecode(path)
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise FileTypeError(
+            f"file: expected a path as a str or Path, got {type(path).__name__}; write 'params.bin'"
+        ) from None
 
 
 def _missing(path: str | os.PathLike[str]) -> MissingFileError:
@@ -236,5 +243,5 @@ def _unusable(path: str | os.PathLike[str], expected: str, error: OSError) -> Fi
 def _damaged(path: str | os.PathLike[str], got: str) -> FileFormatError:
     return FileFormatError(
         f"file '{_text(path)}': expected a file that brancher saved, got {got}; "
-        "it is damaged or of another kind"
+        "it is damaged, cut short or of another kind"
     )

@@ -44,6 +44,16 @@ def undone_on_error() -> Iterator[None]:
         _OPEN.set(outer)
 
 
+def open_list() -> list[Undo] | None:
+    """Where declarations are noted here; None where nobody would undo them."""
+    return _OPEN.get()
+
+
+def note_in(undos: list[Undo] | None) -> None:
+    """Note declarations there from now on: for putting back what an interrupted block left."""
+    _OPEN.set(undos)
+
+
 def note(undo: Undo) -> None:
     """Say how to undo a declaration, should the run around it fail."""
     own = _OPEN.get()

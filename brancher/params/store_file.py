@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from brancher.errors import ParamError
 from brancher.params import state as states
 from brancher.params.constraint_names import build, describe
 from brancher.params.contents import Contents
@@ -33,6 +34,9 @@ def unpack(contents: Contents, packed: dict[str, Any], map_location: Any = None)
     leaves = dict(contents.leaves())
     declared = {entry.name: entry.constraint for entry in contents.entries.values()}
 
+    if map_location is not None:
+        _check_device(map_location)
+
     def moved(name: str, tensor: torch.Tensor) -> torch.Tensor:
         if map_location is None and name not in leaves:
             return tensor
@@ -49,6 +53,15 @@ def unpack(contents: Contents, packed: dict[str, Any], map_location: Any = None)
             },
         },
     )
+
+
+def _check_device(map_location: Any) -> None:
+    try:
+        torch.device(map_location)
+    except (RuntimeError, TypeError) as error:
+        raise ParamError(
+            f"parameter store: expected map_location as a device, got {map_location!r}; write 'cpu'"
+        ) from error
 
 
 def save(contents: Contents, path: str | os.PathLike[str]) -> None:

@@ -123,7 +123,8 @@ class AutoContinuous(AutoGuide):
         """
         self.setup(*args, **kwargs)
         loc, _ = self.loc_and_scale()
-        return self.constrained(JointDraws(self.latents, loc, torch.Size(), self.rank), args, kwargs)
+        # A copy: later steps must not change what was asked for now.
+        return self.constrained(JointDraws(self.latents, loc.clone(), torch.Size(), self.rank), args, kwargs)
 
     def quantiles(
         self, quantiles: float | Sequence[float] | torch.Tensor, *args: Any, **kwargs: Any

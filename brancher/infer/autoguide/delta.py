@@ -82,7 +82,8 @@ class AutoDelta(AutoGuide):
     def median(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         """The point of every latent site, by name, shape B + E, all rows of every plate."""
         self.setup(*args, **kwargs)
-        return self.constrained(self.draws(torch.Size()), args, kwargs)
+        points = self.constrained(self.draws(torch.Size()), args, kwargs)
+        return {name: point.clone() for name, point in points.items()}  # later steps must not change them
 
 
 class DeltaDraws(Draws):

@@ -23,6 +23,7 @@ from brancher.infer.autoguide.walk import Rows, Spot, usual_spot, walk
 from brancher.infer.checks import shapes_of, warn_forgotten_data
 from brancher.infer.initialization import Init, init_to_feasible
 from brancher.primitives import plate, sample
+from brancher.staging import random_state_kept
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,6 +70,11 @@ class AutoGuide(GuideModule, ABC):
         prefix: str | None = None,
     ) -> None:
         super().__init__(model, prefix)
+        if not callable(init_loc_fn):
+            raise GuideError(
+                f"{type(self).__name__}: expected init_loc_fn as a function of the site, got "
+                f"{type(init_loc_fn).__name__}; write init_loc_fn=init_to_value(values={{'x': 0.0}})"
+            )
         self.init_loc_fn, self.create_plates = init_loc_fn, create_plates
         self._latents: tuple[Latent, ...] = ()
         self._given: frozenset[str] = frozenset()
@@ -127,7 +133,7 @@ class AutoGuide(GuideModule, ABC):
         """
         if not self._latents:
             shown = look(self.model, self.init_loc_fn, args, kwargs, type(self).__name__)
-            with torch.random.fork_rng(devices=[]):
+            with random_state_kept():
                 self.declare(shown.latents)
             self._latents, self._given = shown.latents, shown.given
             self.forget_caches()
@@ -137,7 +143,7 @@ class AutoGuide(GuideModule, ABC):
 
     def adopt(self, other: AutoGuide) -> None:
         """Take over what another guide has seen of the same model, and make parameters for it."""
-        with torch.random.fork_rng(devices=[]):
+        with random_state_kept():
             self.declare(other._latents)
         self._latents, self._given = other._latents, other._given
         self.register()

@@ -102,7 +102,9 @@ class AutoNormal(AutoGuide):
         """
         self.setup(*args, **kwargs)
         locs, _ = self.locs_and_scales()
-        return self.constrained(Points(locs), args, kwargs)
+        # Copies: later steps must not change what was asked for now.
+        points = Points({name: loc.clone() for name, loc in locs.items()})
+        return self.constrained(points, args, kwargs)
 
     def quantiles(
         self, quantiles: float | Sequence[float] | torch.Tensor, *args: Any, **kwargs: Any

@@ -14,7 +14,8 @@ from brancher.distributions import biject_to
 from brancher.errors import GuideError, PlateError
 from brancher.handlers import Frame, Message, Trace, stack, substitute, trace
 from brancher.infer.checks import require_latents
-from brancher.infer.initialization import Init
+from brancher.infer.initialization import Init, warn_unknown_values
+from brancher.staging import random_state_kept
 
 Fn = Callable[..., Any]
 
@@ -82,7 +83,7 @@ class Prototype(NamedTuple):
 @contextmanager
 def aside() -> Iterator[None]:
     """Run a model for what it shows: no handler sees it, gradients and random state are as before."""
-    with stack.emptied(), torch.random.fork_rng(devices=[]), torch.no_grad():
+    with stack.emptied(), random_state_kept(), torch.no_grad():
         yield
 
 
@@ -115,6 +116,7 @@ def look(model: Fn, init: Init, args: tuple[Any, ...], kwargs: dict[str, Any], g
     with aside(), substitute(substitute_fn=answer):
         record = trace(model).get_trace(*args, **kwargs)
     require_latents(record, guide)
+    warn_unknown_values(init, record, guide)
     sites = [record[name] for name in record.stochastic_nodes if name in starts]
     latents = tuple(_latent(site, starts[site.name]) for site in sites)
     return Prototype(latents, frozenset(given), record)

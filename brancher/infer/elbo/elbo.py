@@ -13,9 +13,9 @@ import torch
 
 from brancher.distributions.validation import is_validating, validation_enabled
 from brancher.errors import BrancherWarning, InferenceError, NonFiniteError
-from brancher.handlers import Trace
+from brancher.handlers import Trace, stack
 from brancher.infer.agreement import BATCH, why_not
-from brancher.infer.checks import FirstSight, check_model_trace, check_pair, explained
+from brancher.infer.checks import FirstSight, check_model_trace, check_pair, explained, names_differ
 from brancher.infer.pairing import paired_traces
 from brancher.infer.particles import particle_plate
 from brancher.infer.replicate import lay_out
@@ -61,6 +61,11 @@ class ELBO(ABC):
             raise InferenceError(
                 f"{type(self).__name__}: expected num_particles as an int > 0, got {num_particles!r}"
             )
+        if vectorize_particles not in (None, True, False):
+            raise InferenceError(
+                f"{type(self).__name__}: expected vectorize_particles as True, False or None, got "
+                f"{vectorize_particles!r}"
+            )
         if max_plate_nesting is not None and max_plate_nesting != math.inf:
             _check_nesting(type(self).__name__, max_plate_nesting)
         self.num_particles = num_particles
@@ -88,7 +93,8 @@ class ELBO(ABC):
         Arguments and structure are checked at the first sight of each model, guide and
         argument shapes.
         """
-        is_checked = is_validating() and self._first_sight.is_new(model, guide, args, kwargs)
+        is_watched = is_validating()
+        is_checked = is_watched and self._first_sight.is_new(model, guide, args, kwargs)
         # Tried out in silence: what there is to say is said in the run that counts.
         with explained(lambda: paired_traces(model, guide, args, kwargs)), validation_enabled(False):
             vectorized, nesting = self._plan(model, guide, args, kwargs)
@@ -102,14 +108,14 @@ class ELBO(ABC):
         for _ in range(repeats):
             # Left before the yield: a consumer that fails would stay inside.
             with nullcontext() if is_checked else explained(pair), validation_enabled(is_checked):
-                share = self._share(pair, size)
+                share = self._share(pair, size, is_watched)
             is_checked = False  # what holds for the first particle holds for the others
             yield share if repeats == 1 else Estimate(share.loss / repeats, share.surrogate / repeats)
         self._first_sight.seen(model, guide, args, kwargs)
 
-    def _share(self, pair: Callable[[], tuple[Trace, Trace]], size: int) -> Estimate:
+    def _share(self, pair: Callable[[], tuple[Trace, Trace]], size: int, is_watched: bool) -> Estimate:
         model_trace, guide_trace = pair()
-        if is_validating():
+        if is_validating() or (is_watched and names_differ(model_trace, guide_trace)):
             check_pair(model_trace, guide_trace)
         share = self.estimate(model_trace, guide_trace, size)
         if is_validating():
@@ -155,7 +161,7 @@ class ELBO(ABC):
         Returns:
             Negative ELBO in nats; lower is better.
         """
-        with torch.no_grad(), undone_on_error():
+        with stack.restored(), torch.no_grad(), undone_on_error():
             return sum(float(share.loss) for share in self.estimates(model, guide, args, kwargs))
 
     def differentiable_loss(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -165,7 +171,7 @@ class ELBO(ABC):
             Negative ELBO in nats, shape ``()``.
         """
         total: Any = 0.0
-        with undone_on_error():
+        with stack.restored(), undone_on_error():
             for loss, surrogate in self.estimates(model, guide, args, kwargs):
                 total = total + (loss if loss is surrogate else surrogate + (loss - surrogate).detach())
         return total  # type: ignore[no-any-return]

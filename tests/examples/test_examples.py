@@ -18,6 +18,7 @@ SHORT = {
     "eight_schools": ["--num-steps=600", "--num-samples=1000"],
     "minibatch": ["--num-steps=500", "--num-samples=1000"],
     "regression": ["--num-steps=400", "--num-samples=500"],
+    "seed_autoregressive": ["--num-steps=40", "--num-tuned-steps=150", "--num-samples=2000"],
     "vae": ["--num-epochs=3"],
 }
 
@@ -87,6 +88,17 @@ def test_minibatches_have_the_width_of_all_rows(run: Any) -> None:
     # 1000 draws give a standard deviation to 2 %; a tenth of the rows is wider by sqrt(10).
     assert (minibatch / exact).between(0.8, 1.25).all()
     assert (tenth / exact > 2.2).all()
+
+
+def test_seed_autoregressive_comes_near_the_exact_posterior(run: Any) -> None:
+    table = run("seed_autoregressive").table
+    assert table.loc["exact", ["E[b]", "sd[b]", "ELBO"]].tolist() == pytest.approx(
+        [0.8985, 0.0409, -37.006], abs=1e-3
+    )
+    assert table.loc["printed", "ELBO"] < table.loc["well optimised", "ELBO"] <= -37.006 + 0.1
+    # 150 steps go most of the way; the rest is Monte Carlo error.
+    assert abs(table.loc["well optimised", "E[b]"] - 0.8985) < 0.04
+    assert table.loc["well optimised", "RMSE of E[x]"] < 0.1
 
 
 def test_vae_learns(run: Any) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Tensor = torch.Tensor
 
+_CPU = torch.device("cpu")
 _ZERO = torch.zeros((), dtype=torch.int64)
 
 
@@ -110,7 +111,7 @@ class CompiledStep:
         try:
             flat = self._prepare()
             schedule = Schedule(flat.optimizer)
-            rates = schedule.advance(flat.groups, steps)
+            rates = _placed(schedule.advance(flat.groups, steps), flat.devices)
         except OptimError as error:
             self._refuse(str(error))
             return []
@@ -133,7 +134,7 @@ class CompiledStep:
             if not losses:
                 return []
             # The good steps once more: they end right before the bad one.
-            rates = schedule.advance(flat.groups, len(losses))
+            rates = _placed(schedule.advance(flat.groups, len(losses)), flat.devices)
             carry_now, _ = self._call(carry, len(losses), rates, consts)
         self._take(flat, carry_now)
         return losses
@@ -193,7 +194,8 @@ class CompiledStep:
         by_name = dict(zip(seen.params, grads, strict=True))
         good, updated = torch.isfinite(loss), []
         for block, buffers, rate in zip(flat.blocks, carry.blocks, rates, strict=True):
-            now = rate.index_select(0, carry.done.reshape(1)).reshape(()) if rate.dim() else rate
+            done = carry.done.to(rate.device).reshape(1)
+            now = rate.index_select(0, done).reshape(()) if rate.dim() else rate
             with torch.no_grad():
                 new, largest = block.update(buffers, [by_name.get(name) for name in block.names], now)
             good = good & torch.isfinite(largest)
@@ -209,7 +211,7 @@ class CompiledStep:
 
     def _carry(self, flat: FlatOptimizer) -> Carry:
         loss = self.svi.loss.state_dict() if isinstance(self.svi.loss, ELBO) else {}
-        return Carry(tuple([block.buffers for block in flat.blocks]), loss, _ZERO)
+        return Carry(tuple([block.buffers for block in flat.blocks]), loss, _ZERO.to(flat.devices[0]))
 
     def _take(self, flat: FlatOptimizer, carry: Carry) -> None:
         for block, buffers in zip(flat.blocks, carry.blocks, strict=True):
@@ -227,4 +229,10 @@ def _is_bad(_carry: Carry, outcome: Tensor) -> Tensor:
 
 
 def _keep(good: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(good, new, old)
+    return torch.where(good.to(new.device), new, old)
+
+
+def _placed(rates: tuple[Tensor, ...], devices: list[torch.device]) -> tuple[Tensor, ...]:
+    if all(device == _CPU for device in devices):
+        return rates
+    return tuple([rate.to(device) for rate, device in zip(rates, devices, strict=True)])

@@ -145,7 +145,8 @@ def trace(
         with outside:
             return function(*inputs)
 
-    with fake:
+    # A GPU's gradients would be taken in a thread of their own, where the stand-ins' bookkeeping is not.
+    with fake, torch.autograd.set_multithreading_enabled(False):
         graph = make_fx(watched, tracing_mode="fake")(*[fake.from_tensor(t) for t in tensors])
     return graph, {id(stand_in): real for real, stand_in in outside.found.values()}
 

@@ -37,7 +37,7 @@ def normal_normal(data: Any = Y) -> ProbabilisticModel:
 
 
 def fit(model: ProbabilisticModel, *stages: tuple[int, float], samples: int = 20, **options: Any) -> Any:
-    for steps, lr in stages or ((300, 0.05), (300, 0.01), (200, 0.001)):
+    for steps, lr in stages or ((150, 0.1), (150, 0.02), (100, 0.002)):
         result = inference.perform_inference(
             model, steps, samples, lr=lr, progress=False, compile=False, seed=0, **options
         )
@@ -92,8 +92,8 @@ def test_structured_posterior_keeps_the_chain() -> None:
 def test_gradient_estimators_find_the_posterior(estimator: str) -> None:
     model = normal_normal()
     q = NormalVariable(0.0, 1.0, "mu", learnable=True)
-    stages = ((500, 0.05), (400, 0.01), (300, 0.001))
-    fit(model, *stages, samples=50, posterior_model=[q], inference_method=inference.ReverseKL(estimator))
+    stages = ((80, 0.1), (80, 0.02), (60, 0.004))
+    fit(model, *stages, samples=100, posterior_model=[q], inference_method=inference.ReverseKL(estimator))
     assert float(q.parameters["loc"]) == pytest.approx(MEAN, abs=0.03)
     assert float(q.parameters["scale"]) == pytest.approx(SD, rel=0.1)
 
@@ -124,7 +124,7 @@ def test_coin() -> None:
     y = BernoulliVariable(probs=p, name="y")
     y.observe([1] * 24 + [0] * 6)
     model = ProbabilisticModel([y])
-    stages = ((400, 0.5), (300, 0.1), (200, 0.01))
+    stages = ((150, 1.0), (80, 0.2), (60, 0.03))
     fit(model, *stages, posterior_model=[BetaVariable(1.0, 1.0, "p", learnable=True)], samples=50)
     draws = model.get_posterior_sample(100_000, seed=0)["p"]
     assert draws.mean() == pytest.approx(0.7812, abs=0.01)
@@ -222,11 +222,11 @@ def test_particles_of_stein_and_wasserstein() -> None:
 def test_nuts_by_the_same_call() -> None:
     model = normal_normal()
     torch.manual_seed(0)
-    method = inference.NUTS(num_chains=4)
-    result = inference.perform_inference(model, 300, progress=False, compile=False, inference_method=method)
+    method = inference.NUTS(num_chains=4, warmup_steps=60)
+    result = inference.perform_inference(model, 100, progress=False, compile=False, inference_method=method)
     draws = model.get_posterior_sample(10_000, seed=0)["mu"]
-    # 1200 draws, at least 300 effective: three standard errors.
-    assert draws.mean() == pytest.approx(MEAN, abs=3 * SD / 300**0.5)
+    # 400 draws, at least 100 effective: three standard errors.
+    assert draws.mean() == pytest.approx(MEAN, abs=3 * SD / 100**0.5)
     assert "r_hat" in model.diagnostics["mcmc"] and "mu" in repr(result)
 
 

@@ -67,6 +67,26 @@ def test_truth_is_that_of_the_grid() -> None:
     assert (mean, sd, evidence) == pytest.approx((0.8985, 0.0409, -37.006), abs=5e-4)
 
 
+def test_printed_call_lowers_the_loss_and_prints_a_table(make_autoregressive: Any) -> None:
+    ar = make_autoregressive()
+    AR_model = ar["model"]
+    [yt.observe(value) for yt, value in zip(ar["y"], Y, strict=True)]
+    AR_model.set_posterior_model(ar["posterior"])
+    result = inference.perform_inference(
+        AR_model,
+        number_iterations=30,
+        number_samples=300,
+        optimizer="SGD",
+        lr=0.001,
+        progress=False,
+        compile=False,
+    )
+    losses = AR_model.diagnostics["loss curve"]
+    assert losses.iloc[-1] < 0.2 * losses.iloc[0]
+    assert list(result.summary().index[:3]) == ["x0", "b", "x1"]
+
+
+@pytest.mark.slow
 def test_printed_inference_finds_the_posterior(make_autoregressive: Any) -> None:
     ar = make_autoregressive()
     model = ar["model"]

@@ -1,7 +1,7 @@
 """Models as algebra over random variables, lowered to the primitives of function models."""
 
+from brancher.symbolic import flows, inference, processes
 from brancher.symbolic import functions as BF
-from brancher.symbolic import inference
 from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices, RootVariable
 from brancher.symbolic.expressions import Expression, as_parent
 from brancher.symbolic.functions import BrancherFunction
@@ -32,6 +32,8 @@ __all__ = [
     "RootVariable",
     "Variable",
     "as_parent",
+    "flows",
     "inference",
+    "processes",
     *VARIABLES,
 ]

@@ -294,7 +294,7 @@ def _by_label(values: Any) -> dict[Any, Any] | list[Any] | None:
     if isinstance(values, Mapping):
         return dict(values)
     if hasattr(values, "columns"):
-        return {time: row for time, row in zip(values.index, values.to_numpy(), strict=True)}
+        return dict(zip(values.index, values.to_numpy(), strict=True))
     if hasattr(values, "index") and hasattr(values, "to_numpy"):
         return dict(values.items())
     if isinstance(values, (list, tuple, np.ndarray, torch.Tensor)):

@@ -6,7 +6,7 @@ Whatever restores it sets the whole tuple again: no exception or interrupt can l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,17 @@ def outside(handler: Messenger) -> Iterator[None]:
     depth = next((i for i, entry in enumerate(before) if entry is handler), len(before))
     try:
         _STACK.set(before[:depth])
+        yield
+    finally:
+        _STACK.set(before)
+
+
+@contextmanager
+def without(is_out: Callable[[Messenger], bool]) -> Iterator[None]:
+    """Run a block without the handlers that a function picks."""
+    before = _STACK.get()
+    try:
+        _STACK.set(tuple(entry for entry in before if not is_out(entry)))
         yield
     finally:
         _STACK.set(before)

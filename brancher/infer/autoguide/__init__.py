@@ -1,5 +1,8 @@
 """Guides made from models."""
 
+from typing import TYPE_CHECKING
+
+from brancher.absent import refuse
 from brancher.infer.autoguide.autoregressive import AffineAutoregressive, AutoIAFNormal
 from brancher.infer.autoguide.continuous import AutoContinuous
 from brancher.infer.autoguide.delta import AutoDelta
@@ -20,6 +23,9 @@ from brancher.infer.initialization import (
     init_to_uniform,
     init_to_value,
 )
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
 
 __all__ = [
     "AffineAutoregressive",

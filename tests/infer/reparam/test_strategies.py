@@ -12,7 +12,17 @@ from brancher import get_param_store, handlers, plate, sample
 from brancher.errors import SiteError
 from brancher.infer import Trace_ELBO
 from brancher.infer.autoguide import AutoNormal
-from brancher.infer.reparam import CircularReparam, LocScaleReparam, ProjectedNormalReparam, TransformReparam
+from brancher.infer.reparam import (
+    AutoReparam,
+    CircularReparam,
+    GumbelSoftmaxReparam,
+    LocScaleReparam,
+    MinimalReparam,
+    ProjectedNormalReparam,
+    SplitReparam,
+    StudentTReparam,
+    TransformReparam,
+)
 from brancher.infer.reparam.angles import Unwrapped, wrap
 
 
@@ -31,6 +41,7 @@ CASES = {
     "learned": (dist.Normal(3.0, 2.0), LocScaleReparam()),
     "student": (dist.StudentT(5.0, 1.0, 3.0), LocScaleReparam(0.3, shape_params=["df"])),
     "log-normal": (dist.LogNormal(0.5, 0.3), TransformReparam()),
+    "heavy tail": (dist.StudentT(5.0, 1.0, 3.0), StudentTReparam()),
     "angle": (dist.VonMises(2.5, 1.5), CircularReparam()),
 }
 
@@ -132,3 +143,70 @@ def test_observed_site_error(strategy: Any) -> None:
 def test_centered_outside_its_interval_error() -> None:
     with pytest.raises(SiteError, match=r"centered in \[0, 1\]"):
         LocScaleReparam(1.5)
+
+
+def test_relaxed_vectors_are_unchanged() -> None:
+    fn = dist.RelaxedOneHotCategorical(torch.tensor(0.7), torch.tensor([0.2, 0.5, 0.3]))
+    draws = handlers.reparam(_one(fn), config={"x": GumbelSoftmaxReparam()})()
+    expected = fn.sample(torch.Size([20_000]))
+    for entry in range(3):
+        assert stats.ks_2samp(draws[:, entry].numpy(), expected[:, entry].numpy()).pvalue > 1e-4  # as above
+
+
+def test_heavy_tailed_observation_becomes_normal() -> None:
+    def model() -> None:
+        sample("x", dist.StudentT(3.0, 1.0, 2.0), obs=torch.tensor(2.0))
+
+    rewritten = handlers.reparam(model, config={"x": StudentTReparam()})
+    site = handlers.trace(handlers.condition(rewritten, data={"x_gamma": torch.tensor(4.0)})).get_trace()["x"]
+    assert site.is_observed and site.fn.log_prob(site.value) == dist.Normal(1.0, 1.0).log_prob(site.value)
+
+
+def _pair() -> torch.Tensor:
+    with plate("row", 2):
+        return sample("x", dist.Normal(torch.zeros(5), 2.0).to_event(1))
+
+
+def test_split_site_keeps_its_density() -> None:
+    model = handlers.reparam(_pair, config={"x": SplitReparam([2, 3], -1)})
+    parts = {"x_split_0": torch.randn(2, 2), "x_split_1": torch.randn(2, 3)}
+    record = handlers.trace(handlers.condition(model, data=parts)).get_trace()
+    whole = torch.cat(list(parts.values()), -1)
+    torch.testing.assert_close(record["x"].value, whole)
+    torch.testing.assert_close(record.log_prob_sum(), dist.Normal(0.0, 2.0).log_prob(whole).sum())
+
+
+def test_split_dim_error() -> None:
+    with pytest.raises(SiteError, match="site 'x': expected an event dimension to split, got dim=-2"):
+        handlers.reparam(_pair, config={"x": SplitReparam([1, 1], -2)})()
+
+
+def test_split_bounded_site_error() -> None:
+    model = handlers.reparam(
+        lambda: sample("x", dist.Gamma(torch.ones(4), 1.0).to_event(1)), config={"x": SplitReparam(2, -1)}
+    )
+    with pytest.raises(SiteError, match="expected a law on the real line for SplitReparam"):
+        model()
+
+
+def _everything() -> None:
+    scale = sample("scale", dist.LogNormal(0.0, 1.0))
+    spread = sample("spread", dist.HalfCauchy(1.0))
+    loc = sample("loc", dist.Normal(0.0, scale * spread))
+    sample("direction", dist.ProjectedNormal(torch.ones(2)))
+    sample("y", dist.Normal(loc, 1.0), obs=torch.tensor(1.0))
+
+
+def test_auto_reparam_chooses_by_family() -> None:
+    record = handlers.trace(handlers.reparam(_everything, config=AutoReparam(centered=0.0))).get_trace()
+    assert record.stochastic_nodes == [
+        "scale_base_decentered",
+        "spread",
+        "loc_decentered",
+        "direction_normal",
+    ]
+
+
+def test_minimal_reparam_leaves_what_works() -> None:
+    record = handlers.trace(handlers.reparam(_everything, config=MinimalReparam())).get_trace()
+    assert record.stochastic_nodes == ["scale", "spread", "loc", "direction_normal"]

@@ -124,8 +124,8 @@ def test_coin() -> None:
     y = BernoulliVariable(probs=p, name="y")
     y.observe([1] * 24 + [0] * 6)
     model = ProbabilisticModel([y])
-    stages = ((150, 1.0), (80, 0.2), (60, 0.03))
-    fit(model, *stages, posterior_model=[BetaVariable(1.0, 1.0, "p", learnable=True)], samples=50)
+    stages = ((150, 1.0), (100, 0.1), (60, 0.02))
+    fit(model, *stages, posterior_model=[BetaVariable(8.0, 4.0, "p", learnable=True)], samples=50)
     draws = model.get_posterior_sample(100_000, seed=0)["p"]
     assert draws.mean() == pytest.approx(0.7812, abs=0.01)
     assert draws.std() == pytest.approx(0.0720, rel=0.1)

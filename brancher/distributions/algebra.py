@@ -214,7 +214,7 @@ class ExpandedDistribution(Distribution):
         if broadcast("batch_shape", batch_shape, base_dist.batch_shape) != batch_shape:
             raise DistributionError(
                 f"{type(base_dist).__name__}: expected a batch shape that {tuple(base_dist.batch_shape)} "
-                f"expands to, got {tuple(batch_shape)}"
+                f"expands to, got {tuple(batch_shape)}; sizes other than 1 must stay, at the right"
             )
         self.base_dist = base_dist
         super().__init__(batch_shape, base_dist.event_shape)

@@ -16,7 +16,7 @@ from torch.distributions import Distribution as TorchDistribution
 from torch.distributions import constraints as torch_constraints
 from torch.distributions.utils import lazy_property
 
-from brancher.distributions.shapes import Size, check_event, offenders, words
+from brancher.distributions.shapes import Size, check_event, offenders, remedy, words
 from brancher.distributions.validation import is_validating
 from brancher.errors import DistributionError
 
@@ -107,10 +107,10 @@ class Distribution(TorchDistribution):
     def _count_to_event(self, reinterpreted_batch_ndims: int | None) -> int:
         available = len(self.batch_shape)
         n = available if reinterpreted_batch_ndims is None else reinterpreted_batch_ndims
-        if not isinstance(n, int) or not 0 <= n <= available:
+        if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= available:
             raise DistributionError(
                 f"{type(self).__name__}: expected to_event(n) with 0 <= n <= {available} batch "
-                f"dimensions {tuple(self.batch_shape)}, got {n}; expand the distribution or lower n"
+                f"dimensions {tuple(self.batch_shape)}, got {n!r}; expand the distribution or lower n"
             )
         return n
 
@@ -162,7 +162,7 @@ class Distribution(TorchDistribution):
                 raise DistributionError(
                     f"{type(self).__name__}: expected parameter '{name}' of shape "
                     f"{tuple(value.shape)} to be {words(constraint)}, got "
-                    f"{offenders(value, valid, constraint.event_dim)}"
+                    f"{offenders(value, valid, constraint.event_dim)}; {remedy(constraint)}"
                 )
 
     def _validate_sample(self, value: torch.Tensor) -> None:
@@ -177,5 +177,6 @@ class Distribution(TorchDistribution):
         if not bool(valid.all()):
             raise DistributionError(
                 f"{type(self).__name__}: expected a value of shape {tuple(value.shape)} to be in the "
-                f"support {words(support)}, got {offenders(value, valid, support.event_dim)}"
+                f"support {words(support)}, got {offenders(value, valid, support.event_dim)}; correct the "
+                "value, or choose a family whose support holds it"
             )

@@ -13,6 +13,7 @@ from brancher.distributions.counts import Binomial
 from brancher.distributions.parameters import SCALAR, expand_parameters, one_of, to_tensors
 from brancher.distributions.shapes import Size
 from brancher.distributions.special import log_binomial_kernel, xlogy
+from brancher.distributions.validation import is_validating
 from brancher.errors import DistributionError, DistributionTypeError
 
 
@@ -45,7 +46,14 @@ class Categorical(td.Categorical, Distribution):
         if self._is_logits:
             self.logits = param - param.logsumexp(-1, keepdim=True)
         else:
-            self.probs = param / param.sum(-1, keepdim=True)
+            total = param.sum(-1, keepdim=True)
+            if validate_args is not False and is_validating() and bool((total == 0).any()):
+                raise DistributionError(
+                    f"{type(self).__name__}: expected parameter 'probs' with a positive sum over the "
+                    f"categories, got {int((total == 0).sum())} rows of zeros of shape {tuple(param.shape)}; "
+                    "give logits, or add a small number"
+                )
+            self.probs = param / total
         self._num_events = param.shape[-1]
         Distribution.__init__(self, param.shape[:-1], SCALAR, validate_args)
 

@@ -150,7 +150,13 @@ def expand_parameters(self: D, batch_shape: Size, _instance: Any = None) -> D:
     for name, value in self.__dict__.items():
         if isinstance(value, torch.Tensor) and name in constraints:
             cut = value.dim() - constraints[name].event_dim
-            value = value.expand(batch_shape + value.shape[cut:])
+            try:
+                value = value.expand(batch_shape + value.shape[cut:])
+            except RuntimeError:
+                raise DistributionError(
+                    f"{type(self).__name__}: expected a batch shape that {tuple(old)} expands to, got "
+                    f"{tuple(batch_shape)}; sizes other than 1 must stay, at the right"
+                ) from None
         elif isinstance(value, TorchDistribution) and value.batch_shape[: len(old)] == old:
             value = value.expand(batch_shape + value.batch_shape[len(old) :])
         new.__dict__[name] = value

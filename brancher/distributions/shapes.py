@@ -33,7 +33,8 @@ def broadcast(name: str, *shapes: Size) -> torch.Size:
                 if size not in (1, candidate):
                     listed = ", ".join(str(tuple(shape)) for shape in shapes)
                     raise DistributionError(
-                        f"parameter '{name}': expected shapes that broadcast together, got {listed}"
+                        f"parameter '{name}': expected shapes that broadcast together, got {listed}; "
+                        "reshape one of them, with [..., None] for a new dimension on the right"
                     )
                 size = candidate
         sizes.append(size)
@@ -73,7 +74,8 @@ def check_event(distribution: TorchDistribution, value: torch.Tensor) -> None:
     if joint is None or (event and value.shape[-len(event) :] != event):
         raise DistributionError(
             f"{type(distribution).__name__}: expected a value that broadcasts with batch shape "
-            f"{tuple(batch)} and ends in event shape {tuple(event)}, got shape {tuple(value.shape)}"
+            f"{tuple(batch)} and ends in event shape {tuple(event)}, got shape {tuple(value.shape)}; reshape "
+            "the value"
         )
 
 
@@ -95,6 +97,35 @@ def words(constraint: Any) -> str:
             value = value.item() if value.numel() == 1 else f"tensor of shape {tuple(value.shape)}"
         parts.append(f"{key}={value}")
     return f"{name}({', '.join(parts)})" if parts else name
+
+
+def remedy(constraint: Any) -> str:
+    """Say how a value is usually brought inside a constraint.
+
+    Example:
+        >>> remedy(torch.distributions.constraints.positive)
+        'make it so with exp or softplus'
+    """
+    while hasattr(constraint, "base_constraint"):
+        constraint = constraint.base_constraint
+    return _REMEDIES.get(type(constraint).__name__.lstrip("_"), "correct it where it is computed")
+
+
+_REMEDIES = {
+    "Real": "look for what makes it NaN: a root or logarithm of a negative number, 0 / 0, inf - inf",
+    "GreaterThan": "make it so with exp or softplus",
+    "GreaterThanEq": "make it so with exp or softplus",
+    "Interval": "make it so with sigmoid",
+    "HalfOpenInterval": "make it so with sigmoid",
+    "Simplex": "make it so with softmax, or divide by the sum",
+    "PositiveDefinite": "add a small multiple of the identity, or pass scale_tril",
+    "LowerCholesky": "make it so with torch.linalg.cholesky",
+    "CorrCholesky": "draw it from LKJCholesky, or take the factor of a correlation matrix",
+    "IntegerGreaterThan": "give whole numbers >= the bound",
+    "IntegerInterval": "give whole numbers inside the bounds",
+    "Boolean": "give zeros and ones",
+    "Ordered": "sort it",
+}
 
 
 def offenders(value: torch.Tensor, valid: torch.Tensor, event_dim: int) -> str:

@@ -40,7 +40,7 @@ class TransformedDistribution(td.TransformedDistribution, Distribution):
         transforms: Transform | Sequence[Transform],
         validate_args: bool | None = None,
     ) -> None:
-        parts = [transforms] if isinstance(transforms, Transform) else list(transforms)
+        parts: list[Any] = list(transforms) if isinstance(transforms, (list, tuple)) else [transforms]
         for part in parts:
             if not isinstance(part, Transform):
                 raise DistributionTypeError(

@@ -252,6 +252,10 @@ BAD = {
     "negative count": (lambda: dist.Binomial(-1, 0.5), "total_count"),
     "both": (lambda: dist.Bernoulli(probs=0.5, logits=0.0), "probs"),
     "shapes": (lambda: dist.Normal(torch.zeros(2), torch.ones(3)), "(2,)"),
+    "zero weights": (lambda: dist.Categorical(torch.zeros(2, 3)), "2 rows of zeros"),
+    "expand": (lambda: standard().expand((2,)).expand((3,)), "(3,)"),
+    "to_event of a bool": (lambda: dist.Normal(torch.zeros(2), 1.0).to_event(True), "True"),
+    "transform": (lambda: dist.TransformedDistribution(standard(), torch.exp), "Transform"),
 }
 
 

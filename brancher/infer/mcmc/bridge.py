@@ -19,6 +19,7 @@ from brancher.infer.mcmc.engine import Compile, make_gradient
 from brancher.infer.mcmc.integrator import value_and_grad
 from brancher.infer.mcmc.potential import Potential
 from brancher.infer.mcmc.start import find_start
+from brancher.staging import random_state_kept
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,7 @@ def log_density(
     values = {
         name: value if isinstance(value, Tensor) else torch.as_tensor(value) for name, value in params.items()
     }
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept():
         given = substitute(model, substitute_fn=lambda message: values.get(message.name))
         record = trace(given).get_trace(*args, **(kwargs or {}))
     latent = record.stochastic_nodes
@@ -121,7 +122,7 @@ def initialize_model(
     starts = find_start(potential, value_and_grad(potential.log_prob), keys, init_strategy)
     first = potential.split(starts)
     values = {name: value[0] for name, value in potential.constrain(starts[:1]).items()}
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept():
         record = trace(substitute(model, data=values)).get_trace(*potential.args, **potential.kwargs)
     return ModelInfo(
         first if num_chains > 1 else {name: value[0] for name, value in first.items()},
@@ -132,7 +133,9 @@ def initialize_model(
 
 
 class FlatDensity:
-    """The log density of one flat unconstrained vector and its gradient, NumPy in and NumPy out.
+    """The log density of one flat unconstrained vector and its gradient, NumPy's float64 in and out.
+
+    Inside, the density is computed in the model's own dtype.
 
     Args:
         model: a model; discrete latent sites with a finite support are summed out.
@@ -142,12 +145,13 @@ class FlatDensity:
 
     Attributes:
         dim: length of the vector.
+        shapes: of the values that ``constrain`` gives, by site.
 
     Example:
         >>> from brancher.infer import FlatDensity
         >>> density = FlatDensity(lambda: sample("x", dist.Normal(0.0, 1.0)), compile=False)
         >>> density(density.initial(seed=0) * 0)
-        (-0.9189385175704956, array([-0.], dtype=float32))
+        (-0.9189385175704956, array([-0.]))
     """
 
     def __init__(
@@ -162,24 +166,31 @@ class FlatDensity:
         self.dim = self.potential.dim
         example = self.potential.like.new_zeros(1, self.dim)
         self._gradient = make_gradient(self.potential.log_prob, example, compile)
+        self.shapes = {
+            name: tuple(value.shape[1:]) for name, value in self.potential.constrain(example).items()
+        }
 
     def __call__(self, position: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any]]:
         """Log density in nats and its gradient, shape ``(dim,)``; minus infinity where it is not a number."""
         value, grad = self._gradient(self._tensor(position)[None])
         found = float(value)
-        return -math.inf if math.isnan(found) else found, grad[0].cpu().numpy()
+        return -math.inf if math.isnan(found) else found, _numpy(grad[0])
 
     def constrain(self, position: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """Values of latent and deterministic sites for vectors ``(..., dim)``."""
         flat = self._tensor(position)
         values = self.potential.constrain(flat.reshape(-1, self.dim))
-        return {name: v.reshape(*flat.shape[:-1], *v.shape[1:]).cpu().numpy() for name, v in values.items()}
+        return {name: _numpy(v.reshape(*flat.shape[:-1], *v.shape[1:])) for name, v in values.items()}
 
     def initial(self, seed: int, init_strategy: Init = init_to_uniform) -> np.ndarray[Any, Any]:
         """A vector with a finite density, shape ``(dim,)``."""
         keys = rng.chain_keys(seed, torch.zeros(1, dtype=torch.int64, device=self.potential.like.device))
-        return find_start(self.potential, self._gradient, keys, init_strategy)[0].cpu().numpy()
+        return _numpy(find_start(self.potential, self._gradient, keys, init_strategy)[0])
 
     def _tensor(self, position: np.ndarray[Any, Any]) -> Tensor:
         like = self.potential.like
         return torch.as_tensor(position, dtype=like.dtype, device=like.device)
+
+
+def _numpy(value: Tensor) -> np.ndarray[Any, Any]:
+    return (value.double() if value.is_floating_point() else value).cpu().numpy()

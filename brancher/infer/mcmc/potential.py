@@ -200,7 +200,7 @@ class Potential:
     def _choose(self, position: Tensor) -> Callable[[Tensor], Tensor]:
         """The fastest way to run several chains at once that gives what single ones give."""
         noise = torch.Generator().manual_seed(0)
-        shift = torch.randn(2, self.dim, generator=noise, dtype=torch.float64) * 0.1
+        shift = torch.randn(2, self.dim, generator=noise, dtype=torch.float64, device="cpu") * 0.1
         pair = position.new_zeros(2, self.dim) + shift.to(position)
         with probing():
             alone = self._looped(pair)
@@ -213,35 +213,28 @@ class Potential:
         return self._looped
 
     def _values(self, rows: Tensor) -> dict[str, Tensor]:
-        count = rows.shape[0]
-        wanted = [slot.name for slot in self.slots] + self.deterministic
         with torch.no_grad():
-            if count > 1 and self._can_batch(rows):
-                return _folded(self._run(rows, count, self._nesting)[1], wanted, count, self._shapes)
-            single = [self._run(row[None], 1, 0)[1] for row in rows]
-            return {name: torch.stack([record.nodes[name].value for record in single]) for name in wanted}
+            together = self._values_together(rows) if len(rows) > 1 else None
+            return self._values_apart(rows) if together is None else together
 
-    def _can_batch(self, rows: Tensor) -> bool:
-        """Whether a batch gives the values that single runs give; two rows are compared."""
+    def _values_apart(self, rows: Tensor) -> dict[str, Tensor]:
         wanted = [slot.name for slot in self.slots] + self.deterministic
-        single = [self._run(row[None], 1, 0)[1] for row in rows[:2]]
-        self._shapes = {name: single[0].nodes[name].value.shape for name in wanted}
+        records = [self._run(row[None], 1, 0)[1] for row in rows]
+        return {name: torch.stack([record.nodes[name].value for record in records]) for name in wanted}
+
+    def _values_together(self, rows: Tensor) -> dict[str, Tensor] | None:
+        """Values from one run of a batch; None where it fails, or its first rows differ from single runs."""
+        alone = self._values_apart(rows[:2])
+        shapes = {name: value.shape[1:] for name, value in alone.items()}
         try:
-            pair = _folded(self._run(rows[:2], 2, self._nesting)[1], wanted, 2, self._shapes)
+            found = _folded(self._run(rows, len(rows), self._nesting)[1], len(rows), shapes)
         except Exception:  # as in _choose
-            return False
-        return all(
-            torch.allclose(pair[name][i], single[i].nodes[name].value, rtol=1e-4, atol=1e-6, equal_nan=True)
-            for name in wanted
-            for i in range(2)
+            return None
+        same = all(
+            torch.allclose(found[name][:2], value, rtol=1e-4, atol=1e-6, equal_nan=True)
+            for name, value in alone.items()
         )
-
-    def _leave_out_dependent(self, plain: Trace) -> None:
-        """Drop deterministic sites that vary with summed-out ones: they have no single value."""
-        with torch.no_grad():
-            _, record = self._run(self.like.new_zeros(1, self.dim), 1, 0)
-        shapes = {name: record.nodes[name].value.shape for name in self.deterministic}
-        self.deterministic = [name for name in shapes if shapes[name] == plain.nodes[name].value.shape]
+        return found if same else None
 
     def _run(self, position: Tensor, chains: int, nesting: int) -> tuple[_Reader, Trace]:
         reader = _Reader(self, position, chains, nesting)
@@ -337,13 +330,11 @@ def _nesting(record: Trace) -> int:
     return max([0, *plates, *batches])
 
 
-def _folded(
-    record: Trace, names: Sequence[str], count: int, shapes: Mapping[str, torch.Size]
-) -> dict[str, Tensor]:
+def _folded(record: Trace, count: int, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """Bring the values of a batch of runs to ``(count, *shape)``."""
     found = {}
-    for name in names:
-        value, shape = record.nodes[name].value, shapes[name]
+    for name, shape in shapes.items():
+        value = record.nodes[name].value
         if value.numel() == shape.numel() and count > 1:  # the same in all runs
             value = value.reshape(shape).expand(count, *shape)
         found[name] = value.reshape(count, *shape)

@@ -136,9 +136,10 @@ def test_nutpie_draws_from_a_model():
         ndim=density.dim,
         make_logp_fn=lambda: density,
         make_expand_fn=lambda *_: density.constrain,
-        expanded_dtypes=[np.dtype("float64")],
-        expanded_shapes=[()],
-        expanded_names=["mu"],
+        expanded_dtypes=[np.dtype("float64")] * len(density.shapes),
+        expanded_shapes=list(density.shapes.values()),
+        expanded_names=list(density.shapes),
+        make_initial_point_fn=density.initial,
     )
     found = nutpie.sample(compiled, draws=1000, tune=500, chains=4, seed=1, progress_bar=False)
     draws = np.asarray(found.posterior["mu"])

@@ -234,3 +234,25 @@ def test_symbolic_model_is_fitted():
     assert math.isfinite(result.losses.iloc[-1])
     draws = model.get_posterior_sample(2000, seed=0)["mu"]
     assert draws.mean() == pytest.approx(10.0 / 6.0, abs=0.1)
+
+
+def test_default_device_holds_everything():
+    torch.set_default_device("cuda")
+    try:
+        y, error = torch.tensor([28.0, 8.0, -3.0, 7.0]), torch.tensor([15.0, 10.0, 16.0, 11.0])
+
+        def model(error, y=None):
+            mu = sample("mu", dist.Normal(0.0, 5.0))
+            with plate("school", len(error)):
+                theta = sample("theta", dist.Normal(mu, 3.0))
+                sample("y", dist.Normal(theta, error), obs=y)
+
+        svi = SVI(model, AutoNormal(model), compile=False)
+        assert math.isfinite(svi.step(error, y))
+        mcmc = MCMC(NUTS(model), num_samples=50, warmup_steps=50, num_chains=2, seed=0, progress=False)
+        mcmc.run(error, y)
+        assert mcmc.get_samples()["theta"].device == CUDA and mcmc.summary()["sd"].notna().all()
+        draws = Predictive(model, mcmc.get_samples())(error)
+        assert draws["y"].shape == (100, 4) and draws["y"].device == CUDA
+    finally:
+        torch.set_default_device(None)

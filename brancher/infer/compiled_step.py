@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Tensor = torch.Tensor
 
 _CPU = torch.device("cpu")
-_ZERO = torch.zeros((), dtype=torch.int64)
+_ZERO = torch.zeros((), dtype=torch.int64, device="cpu")
 
 
 class Carry(NamedTuple):

@@ -65,7 +65,7 @@ class Schedule:
                 f"optimizer '{self._name}': expected a schedule that gives the rates of {steps} steps, got "
                 f"{type(error).__name__}: {error}; run with compile=False"
             ) from error
-        return tuple(torch.tensor(row, dtype=torch.float64) for row in rows)
+        return tuple(torch.tensor(row, dtype=torch.float64, device="cpu") for row in rows)
 
     def _step(self, groups: Sequence[dict[str, Any]], rows: list[list[float]], step: int) -> None:
         if self._decays:
@@ -105,4 +105,4 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=64)
 def _constant(rate: float) -> torch.Tensor:
-    return torch.tensor(rate, dtype=torch.float64)
+    return torch.tensor(rate, dtype=torch.float64, device="cpu")

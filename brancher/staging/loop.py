@@ -124,10 +124,10 @@ class _Rig:
         return backend.load(str(self.plan.compiled.library), 2)
 
     def run(self, tensors: Sequence[Tensor], steps: int) -> LoopResult:
-        tables = [torch.empty((steps, *shape), dtype=dtype) for shape, dtype in self.samples]
+        tables = [torch.empty((steps, *shape), dtype=dtype, device="cpu") for shape, dtype in self.samples]
         sizes = [table[0].numel() * table.element_size() for table in tables]
         written = list(zip(self.rows, sizes, strict=True))
-        control = torch.tensor(native.control(steps, self.stop, self.pairs, written))
+        control = torch.tensor(native.control(steps, self.stop, self.pairs, written), device="cpu")
         inputs = [*tensors, *self.plan.captured]
         results = self.runner([control, *tables, *inputs])
         self.plan.write_back(results, inputs)

@@ -56,6 +56,8 @@ def _rewrite(nodes: Graph) -> None:
             _simplify_view(nodes, node)
         elif node.target in _PRODUCTS:
             _simplify_product(nodes, node)
+        elif node.target is _aten.abs.default and _is_negation(node.args[0]):
+            node.args = node.args[0].args[:1]  # type: ignore[union-attr]
         elif node.target is _aten.cat.default:
             joined = _simplify_cat(nodes, node)
             if joined.target is _aten.cat.default:
@@ -141,6 +143,11 @@ def _simplify_product(nodes: Graph, node: Node) -> None:
             new.meta = {"val": value}
             _replace(node, new)
             return
+
+
+def _is_negation(node: Any) -> bool:
+    """Whether a node is minus another: log-odds of failure beside those of success, as Bernoulli has them."""
+    return isinstance(node, Node) and node.target is _aten.neg.default
 
 
 def _origin(node: Node) -> Node:

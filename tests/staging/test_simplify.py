@@ -114,3 +114,13 @@ def test_gradient_of_flat_parameters_joins_once() -> None:
         graph = simplified(step, torch.ones(4))
     torch.testing.assert_close(graph(torch.ones(4))[0], step(torch.ones(4)))
     assert count(graph, _aten.cat.default) <= 1
+
+
+def test_both_outcomes_of_a_logit_share_their_exponential() -> None:
+    def f(x: Tensor) -> Tensor:
+        return torch.nn.functional.logsigmoid(x) + 2.0 * torch.nn.functional.logsigmoid(-x)
+
+    graph = simplified(f, torch.zeros(3))
+    assert count(graph, _aten.exp.default) == count(graph, _aten.log1p.default) == 1
+    x = torch.tensor([-3.0, 0.5, 80.0])
+    torch.testing.assert_close(graph(x)[0], f(x))

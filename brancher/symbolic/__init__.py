@@ -3,6 +3,7 @@
 from brancher.symbolic import flows, inference, processes
 from brancher.symbolic import functions as BF
 from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices, RootVariable
+from brancher.symbolic.ensemble import Ensemble
 from brancher.symbolic.expressions import Expression, as_parent
 from brancher.symbolic.functions import BrancherFunction
 from brancher.symbolic.models import ProbabilisticModel
@@ -22,6 +23,7 @@ __all__ = [
     "DeterministicVariable",
     "DiscreteTimeSeries",
     "EmpiricalVariable",
+    "Ensemble",
     "Expression",
     "GaussianProcess",
     "LatentTimeSeriesModel",

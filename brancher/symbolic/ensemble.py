@@ -160,7 +160,7 @@ class Ensemble:
         import pandas as pd
 
         each = [model.calculate_log_probability(values) for model in self.models.values()]
-        stacked = torch.stack([torch.as_tensor(np.array(one, dtype=float)) for one in each])
+        stacked = torch.stack([_as_double(one) for one in each])
         weights = torch.as_tensor(self._weights).log().reshape(-1, *[1] * (stacked.dim() - 1))
         total = (stacked + weights).logsumexp(0)
         if isinstance(each[0], pd.Series):
@@ -245,3 +245,9 @@ def _known(model: ProbabilisticModel, inputs: Values | None) -> Values | None:
         return None
     names = {variable.name for variable in model.variables}
     return {k: value for k, value in inputs.items() if getattr(k, "name", k) in names}
+
+
+def _as_double(log_probability: Any) -> torch.Tensor:
+    if isinstance(log_probability, torch.Tensor):
+        return log_probability.double()
+    return torch.tensor(np.array(log_probability, dtype=float))

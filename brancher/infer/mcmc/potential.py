@@ -236,6 +236,13 @@ class Potential:
         )
         return found if same else None
 
+    def _leave_out_dependent(self, plain: Trace) -> None:
+        """Drop deterministic sites that vary with summed-out ones: they have no single value."""
+        with torch.no_grad():
+            _, record = self._run(self.like.new_zeros(1, self.dim), 1, 0)
+        shapes = {name: record.nodes[name].value.shape for name in self.deterministic}
+        self.deterministic = [name for name in shapes if shapes[name] == plain.nodes[name].value.shape]
+
     def _run(self, position: Tensor, chains: int, nesting: int) -> tuple[_Reader, Trace]:
         reader = _Reader(self, position, chains, nesting)
         # The latent sites all have values, so nothing is drawn and no random state moves.

@@ -180,7 +180,7 @@ class FlatDensity:
         """Values of latent and deterministic sites for vectors ``(..., dim)``."""
         flat = self._tensor(position)
         values = self.potential.constrain(flat.reshape(-1, self.dim))
-        return {name: _numpy(v.reshape(*flat.shape[:-1], *v.shape[1:])) for name, v in values.items()}
+        return {name: _numpy(v.reshape(flat.shape[:-1] + v.shape[1:])) for name, v in values.items()}
 
     def initial(self, seed: int, init_strategy: Init = init_to_uniform) -> np.ndarray[Any, Any]:
         """A vector with a finite density, shape ``(dim,)``."""

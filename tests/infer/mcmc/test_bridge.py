@@ -94,6 +94,16 @@ def test_flat_density_constrains_any_batch():
     assert values["twice"].shape == (5, 2) and float(values["scale"][0, 0]) == 1.0
 
 
+def test_flat_density_constrains_one_vector():
+    density = FlatDensity(model, (Y,), compile=False)
+    values = density.constrain(density.initial(seed=1))
+    assert (
+        {name: value.shape for name, value in values.items()}
+        == density.shapes
+        == {"mu": (), "scale": (), "twice": ()}
+    )
+
+
 def test_flat_density_is_minus_infinity_where_it_is_no_number():
     def bad():
         x = sample("x", dist.Normal(0.0, 1.0))

@@ -13,6 +13,7 @@ from brancher.symbolic.processes import (
     LatentTimeSeriesModel,
     MarkovProcess,
 )
+from brancher.symbolic.truncated import TruncatedModel, truncate_model
 from brancher.symbolic.variables import VARIABLES, RandomVariable, Variable
 
 globals().update(VARIABLES)
@@ -32,10 +33,12 @@ __all__ = [
     "RandomIndices",
     "RandomVariable",
     "RootVariable",
+    "TruncatedModel",
     "Variable",
     "as_parent",
     "flows",
     "inference",
     "processes",
+    "truncate_model",
     *VARIABLES,
 ]

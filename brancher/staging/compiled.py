@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from brancher.staging import backend, cache, native
+from brancher.staging import backend, cache, native, scratch
 from brancher.staging.graph import Traced, purify
 from brancher.staging.reasons import no_compiler
 
@@ -119,7 +119,7 @@ def _machine() -> str:
         [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
     )
     processor = flags[0] if flags else platform.processor()
-    own = Path(native.__file__).read_text() + Path(backend.__file__).read_text()
+    own = "".join(Path(part.__file__).read_text() for part in (native, scratch, backend))
     return cache.digest(torch.__version__, str(torch.version.git_version), sys.version, processor, own)
 
 

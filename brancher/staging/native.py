@@ -20,6 +20,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from brancher.staging.scratch import ENTRY, lighten
+
 _SOURCE = re.compile(r'cpp_wrapper_src = \(\nr"""(.*?)"""\n\)', re.DOTALL)
 _OUTPUTS = re.compile(r"\bnum_outputs=(\d+)")
 # A graph that calls back into Python, or carries tensors beside its inputs, can not stand alone.
@@ -65,7 +67,13 @@ inline void loop(AtenTensorHandle* given, size_t count, AtenTensorHandle* out) {
   for (int64_t p = 0; p < pairs; ++p) source[carried[2 * p + 1]] = carried[2 * p];
   std::vector<AtenTensorHandle> in(inputs);
   code[0] = 0;
+  Pool own;
+  struct Use {
+    Use(Pool* p) { pool = p; }
+    ~Use() { pool = nullptr; }
+  } use(&own);
   for (int64_t k = 0; k < steps; ++k) {
+    own.step = k;
     for (size_t i = 0; i < inputs; ++i) {
       if (k > 0 && source[i] >= 0) {
         in[i] = out[source[i]];
@@ -149,11 +157,11 @@ def library_source(wrapper: str) -> str | None:
     if found is None or outputs is None:
         return None
     text = found.group(1)
-    if "inductor_entry_impl(" not in text or any(sign in text for sign in _NOT_ALONE):
+    if ENTRY not in text or any(sign in text for sign in _NOT_ALONE):
         return None
     unused = "\n".join(f"int32_t AOTInductor{name}() {{ return 1; }}" for name in _UNUSED)
     interface = _INTERFACE.replace("@OUTPUTS@", outputs.group(1)).replace("@UNUSED@", unused)
-    return text.replace(_RELEASE, "", 1) + interface
+    return lighten(text.replace(_RELEASE, "", 1)) + interface
 
 
 def control(

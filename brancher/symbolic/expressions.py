@@ -16,6 +16,7 @@ import torch
 
 from brancher.errors import SiteTypeError
 from brancher.symbolic.batches import Value, elementwise, raised
+from brancher.symbolic.indexing import picked
 from brancher.symbolic.operators import SYMBOLS, TORCH_NAMES, Operators
 
 _SERIALS = itertools.count()
@@ -189,9 +190,10 @@ class Item(Expression):
         if isinstance(whole.tensor, (dict, tuple)):
             found: Value = whole.tensor[self.key]
             return found
-        indices = iter(values[1:])
         keys = self.key if isinstance(self.key, tuple) else (self.key,)
-        keys = tuple(next(indices).tensor if isinstance(k, Expression) else _as_index(k) for k in keys)
+        if len(values) > 1:
+            return picked(whole, keys, values[1:])
+        keys = tuple(map(_as_index, keys))
         if not whole.rank and all(isinstance(k, int) and k in (0, -1) for k in keys):
             return whole  # a scalar is its only entry
         used = sum(k is not None and k is not Ellipsis for k in keys)

@@ -12,7 +12,11 @@ from brancher.handlers import Message, Messenger, Trace, replay, substitute, tra
 from brancher.handlers.density import score
 from brancher.infer.particles import particle_plate
 
-ESTIMATORS = ("pathwise", "score", "taylor")
+#: Names of the estimators, as they were called in Brancher 0.3.
+PathwiseDerivativeEstimator = "pathwise"
+BlackBoxEstimator = "score"
+Taylor1Estimator = "taylor"
+ESTIMATORS = (PathwiseDerivativeEstimator, BlackBoxEstimator, Taylor1Estimator)
 Fn = Callable[..., Any]
 
 

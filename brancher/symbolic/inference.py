@@ -88,6 +88,7 @@ def perform_inference(
         optimizer: a name, a class or an instance, of torch or of ``brancher.optim``.
         inference_method: None for :class:`ReverseKL`.
         posterior_model: what approximates the posterior; None for what the model has, or one built by itself.
+            For methods of particles, a list of models of deterministic variables: where each one starts.
         pretraining_iterations: first steps in which learnable values of the model itself rest.
         VI_opt_params: optimizer options of the posterior's parameters.
         ML_opt_params: optimizer options of the model's own parameters.
@@ -129,7 +130,7 @@ def perform_inference(
             raise InferenceError(f"perform_inference: expected {name} as an int >= {least}, got {value!r}")
     method = _as_method(inference_method)
     if posterior_model is not None:
-        inference_model.set_posterior_model(posterior_model)
+        method.take_posterior(inference_model, posterior_model)
 
     def make(resting: bool) -> Optimizer:
         return _optimizer(optimizer, optimizer_options, VI_opt_params, ML_opt_params, resting)

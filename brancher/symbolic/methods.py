@@ -53,6 +53,10 @@ class InferenceMethod(ABC):
     def run(self, model: ProbabilisticModel, settings: Settings) -> pd.Series | None:
         """Fit the model and its posterior; return the losses in nats, None for methods without."""
 
+    def take_posterior(self, model: ProbabilisticModel, posterior: Any) -> None:
+        """Use what was given as the posterior."""
+        model.set_posterior_model(posterior)
+
 
 class ReverseKL(InferenceMethod):
     """Maximise the evidence lower bound.

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from brancher.distributions import Delta
-from brancher.errors import InferenceError
+from brancher.errors import InferenceError, InferenceTypeError
 from brancher.handlers.plate import open_frames
 from brancher.params import using
 from brancher.primitives import sample
+from brancher.symbolic.data import DeterministicVariable
 from brancher.symbolic.methods import InferenceMethod, Settings, _nothing
 from brancher.symbolic.pairs import Pair
 
@@ -123,7 +124,35 @@ class NUTS(InferenceMethod):
         return None
 
 
-class SteinVariationalGradientDescent(InferenceMethod):
+class _Particles(InferenceMethod):
+    """Points that start at random, or where models of deterministic variables say."""
+
+    number_particles: int
+    init_scale: float
+    _starts: list[dict[str, torch.Tensor]] | None = None
+
+    def take_posterior(self, model: ProbabilisticModel, posterior: Any) -> None:
+        from brancher.symbolic.collection import VariableCollection
+
+        found = list(posterior) if isinstance(posterior, (list, tuple)) else []
+        if len(found) < 2 or not all(isinstance(each, VariableCollection) for each in found):
+            raise InferenceTypeError(
+                f"{type(self).__name__}: expected posterior_model as a list of models, one a particle, got "
+                f"{type(posterior).__name__}; give none for particles at random"
+            )
+        self._starts = [
+            {v.name: v.value for v in each.variables if isinstance(v, DeterministicVariable)}
+            for each in found
+        ]
+        self.number_particles = len(found)
+
+    def _first_places(self, density: Potential) -> torch.Tensor:
+        if self._starts is None:
+            return self.init_scale * torch.randn(self.number_particles, density.dim)
+        return torch.stack([density.unconstrain(start) for start in self._starts])
+
+
+class SteinVariationalGradientDescent(_Particles):
     """Particles moved by Stein's method (Liu & Wang 2016, arXiv:1608.04471, eq. 8).
 
     Args:
@@ -145,7 +174,7 @@ class SteinVariationalGradientDescent(InferenceMethod):
         pair = Pair(model, _nothing)
         with using(pair.store):
             density = Potential(pair.model, (), {}, "SVGD")
-            places = (self.init_scale * torch.randn(self.number_particles, density.dim)).requires_grad_()
+            places = self._first_places(density).requires_grad_()
             losses = self._move(density, places, settings)
             set_points(model, pair, density.constrain(places.detach()))
         return losses
@@ -185,7 +214,7 @@ def stein_direction(places: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
     return (kernel @ slope + repulsion) / len(places)
 
 
-class WassersteinVariationalGradientDescent(InferenceMethod):
+class WassersteinVariationalGradientDescent(_Particles):
     """Particles that share the posterior out by cells, each with a sampler of its own.
 
     Each particle stands for the part of space that is nearest to it. Its sampler, a normal around the
@@ -197,7 +226,12 @@ class WassersteinVariationalGradientDescent(InferenceMethod):
         number_particles: how many, > 1.
         number_samples: draws of each sampler a step; None for ``number_samples`` of the call, at least 20.
         init_scale: standard deviation of first places and samplers in unconstrained space.
+
+    Attributes:
+        weights: of the particles, normalised, once there are some.
     """
+
+    weights: torch.Tensor | None = None
 
     def __init__(
         self, number_particles: int = 10, number_samples: int | None = None, init_scale: float = 1.0
@@ -219,7 +253,7 @@ class WassersteinVariationalGradientDescent(InferenceMethod):
         draws = self.number_samples or max(20, settings.samples)
         with using(pair.store):
             density = Potential(pair.model, (), {}, "WVGD")
-            start = self.init_scale * torch.randn(self.number_particles, density.dim)
+            start = self._first_places(density)
             places = start.clone().requires_grad_()
             spread = torch.full_like(start, math.log(self.init_scale)).requires_grad_()
             optimizer = settings.optimizer(False)
@@ -235,6 +269,7 @@ class WassersteinVariationalGradientDescent(InferenceMethod):
                     break
             points, weights = self._settle(density, places.detach(), spread.detach(), max(draws, 200))
             set_points(model, pair, density.constrain(points), weights)
+        self.weights = weights
         model.diagnostics["particle weights"] = pd.Series(weights.numpy(), name="weight")
         return pd.Series(losses, name="loss", index=pd.RangeIndex(len(losses), name="iteration"))
 

@@ -312,14 +312,9 @@ class Program:
 
         def run_it(run: _Run, values: Sequence[Value]) -> Value:
             value = value_of(run, values)
-            if not is_shown:
+            # What a network returns in a dict or tuple is no array; its entries are parents of others.
+            if not is_shown or not isinstance(value.tensor, torch.Tensor):
                 return value
-            if not isinstance(value.tensor, torch.Tensor):
-                raise SiteError(
-                    f"variable '{name}': expected an array as its value, got a "
-                    f"{type(value.tensor).__name__}; "
-                    "index it"
-                )
             with run.inside(rows):
                 if is_point:
                     return Value(sample(name, Delta(value.tensor, event_dim=value.rank)), value.rank)

@@ -119,7 +119,7 @@ def _machine() -> str:
         [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
     )
     processor = flags[0] if flags else platform.processor()
-    own = "".join(Path(part.__file__).read_text() for part in (native, scratch, backend))
+    own = "".join(Path(str(part.__file__)).read_text() for part in (native, scratch, backend))
     return cache.digest(torch.__version__, str(torch.version.git_version), sys.version, processor, own)
 
 

@@ -57,7 +57,7 @@ def _rewrite(nodes: Graph) -> None:
         elif node.target in _PRODUCTS:
             _simplify_product(nodes, node)
         elif node.target is _aten.abs.default and _is_negation(node.args[0]):
-            node.args = node.args[0].args[:1]  # type: ignore[union-attr]
+            node.args = node.args[0].args[:1]
         elif node.target is _aten.cat.default:
             joined = _simplify_cat(nodes, node)
             if joined.target is _aten.cat.default:

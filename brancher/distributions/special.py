@@ -24,19 +24,24 @@ def is_small(shape: object) -> bool:
 
 
 def xlogy(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return ``x log(y)``, 0 where ``x`` is 0 even at ``y`` = 0, with a finite gradient there.
+    """Return ``x log(y)`` for ``x, y >= 0``; 0 where ``x`` is 0 even at ``y`` = 0.
+
+    At ``y`` = 0 the gradient is 0, so that an impossible value that counts for nothing, as in a sum
+    over all values, leaves the gradients of the others finite.
 
     Example:
         >>> xlogy(torch.tensor([0.0, 2.0]), torch.tensor([0.0, 1.0]))
         tensor([0., 0.])
     """
-    return torch.xlogy(x, torch.where((x == 0) & (y <= 0), 1.0, y))
+    at_edge = y <= 0
+    return torch.where(at_edge & (x != 0), -math.inf, torch.xlogy(x, torch.where(at_edge, 1.0, y)))
 
 
 def xlog1py(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return ``x log(1 + y)``, 0 where ``x`` is 0 even at ``y`` = -1, with a finite gradient there."""
-    result: torch.Tensor = torch.special.xlog1py(x, torch.where((x == 0) & (y <= -1), 0.0, y))
-    return result
+    """Return ``x log(1 + y)`` for ``x >= 0, y >= -1``; see :func:`xlogy`."""
+    at_edge = y <= -1
+    result: torch.Tensor = torch.special.xlog1py(x, torch.where(at_edge, 0.0, y))
+    return torch.where(at_edge & (x != 0), -math.inf, result)
 
 
 def log1mexp(x: torch.Tensor) -> torch.Tensor:

@@ -168,25 +168,37 @@ def _mismatch(model: Trace, wanted: list[str], got: list[str], missing: list[str
     return text
 
 
-def check_model_trace(record: Trace, role: str) -> None:
+def check_model_trace(record: Trace, role: str, allow_outside: bool = False) -> None:
     """Check the sites of one trace: the batch dimensions of their densities, and what the scoring checks.
 
     Args:
         record: a trace whose log-probabilities can be computed.
         role: "model" or "guide", for the message.
+        allow_outside: only warn of batch dimensions outside every plate; their entries are independent.
 
     Raises:
         SiteError: naming the site, the shapes and the fix.
     """
-    for site in record.scored():
-        _check_batch(site, role)
+    outside = [site.name for site in record.scored() if not _check_batch(site, role, allow_outside)]
+    if outside:
+        warnings.warn(
+            f"{role}: expected batch dimensions inside plates, got some outside at {outside}, taken for "
+            "independent entries; open a plate, or use to_event",
+            BrancherWarning,
+            stacklevel=2,
+        )
 
 
-def _check_batch(site: Message, role: str) -> None:
+def _check_batch(site: Message, role: str, allow_outside: bool) -> bool:
+    """Whether all batch dimensions of a site are those of plates."""
     actual = tuple(score(site).shape)
     declared = {frame.dim: frame for frame in site.frames if frame.dim is not None}
+    is_inside = True
     for dim in range(-len(actual), 0):
         if actual[dim] != 1 and dim not in declared and dim not in (site.enumerated or ()):
+            is_inside = False
+            if allow_outside:
+                continue
             expected, plates = _expected(actual, declared), [f.name for f in site.frames if not is_own(f)]
             raise SiteError(
                 f"{role} site '{site.name}': expected a log_prob of shape {expected} (its "
@@ -200,6 +212,7 @@ def _check_batch(site: Message, role: str) -> None:
                 f"'{declared[dim].name}', got a log_prob of shape {_shown(actual, declared)}; reshape the "
                 "value or the distribution"
             )
+    return is_inside
 
 
 def is_own(frame: Frame) -> bool:

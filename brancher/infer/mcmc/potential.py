@@ -67,7 +67,8 @@ class Potential:
             warn_forgotten_data(record, algorithm)
             self.summed = discrete_sites(record, algorithm) if sums_discrete else []
             _refuse_unsupported(record, algorithm, self.summed)
-            check_model_trace(record, "model")
+            # A density needs no plates to be right: independent entries are added up.
+            check_model_trace(record, "model", allow_outside=True)
         self.slots = slots_of(record, self.summed, algorithm)
         self.dim = self.slots[-1].stop
         kept = [site for site in record.sites("sample", "deterministic") if site.name not in self.summed]

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from brancher import distributions as dist
-from brancher import factor, handlers, markov, param, plate, sample
+from brancher import factor, get_param_store, handlers, markov, param, plate, sample
 from brancher.distributions import constraints
 from brancher.errors import GuideError, InferenceError, SiteError, UnsupportedError
+from brancher.handlers import enum
 from brancher.infer import SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate, infer_discrete
 from brancher.infer.autoguide import AutoNormal
 from brancher.optim import Adam
@@ -101,8 +102,6 @@ def test_loss_is_the_log_of_the_sum_over_all_values(model, sizes):
 
 def test_gradient_is_that_of_the_sum():
     loss = TraceEnum_ELBO().differentiable_loss(config_enumerate(chain), no_guide)
-    from brancher import get_param_store
-
     leaf = get_param_store().leaf("step")
     (ours,) = torch.autograd.grad(loss, leaf)
     (exact,) = torch.autograd.grad(-brute_force(chain, STEPS), leaf)
@@ -179,11 +178,55 @@ def test_impossible_values_leave_finite_gradients():
 
     loss = TraceEnum_ELBO().differentiable_loss(model, no_guide)
     loss.backward()
-    from brancher import get_param_store
-
     leaf = get_param_store().leaf("p")
     assert torch.isclose(-loss, torch.tensor(0.4).log())
     assert torch.isclose(leaf.grad, torch.tensor(-0.6))  # d(-log sigmoid(u))/du = -(1 - p)
+
+
+def test_impossible_data_under_one_value_leave_finite_gradients():
+    @config_enumerate
+    def model():
+        p = param("p", torch.tensor(0.4), constraint=constraints.unit_interval)
+        z = sample("z", dist.Bernoulli(0.5))
+        sample("x", dist.Bernoulli(p * z), obs=torch.tensor(1.0))
+
+    loss = TraceEnum_ELBO().differentiable_loss(model, no_guide)
+    (grad,) = torch.autograd.grad(loss, get_param_store().leaf("p"))
+    assert torch.isclose(-loss, torch.tensor(0.2).log())
+    assert torch.isclose(grad, torch.tensor(-0.6))  # as above
+
+
+def test_partly_observed_site_is_summed_where_it_is_not():
+    seen = torch.tensor([True, False, False, True])
+
+    @config_enumerate
+    def model():
+        with plate("row", 4):
+            z = sample("z", dist.Bernoulli(0.3), obs=torch.tensor([0.0, 1.0, 0.0, 1.0]), obs_mask=seen)
+            sample("x", dist.Normal(z, 1.0), obs=DATA)
+
+    parts = (
+        dist.Normal(torch.tensor([0.0, 1.0]), 1.0).log_prob(DATA[:, None]) + torch.tensor([0.7, 0.3]).log()
+    )
+    right = parts[0, 0] + parts[1:3].logsumexp(-1).sum() + parts[3, 1]
+    loss = TraceEnum_ELBO().differentiable_loss(model, no_guide)
+    assert torch.isclose(-loss, right)
+
+
+def test_expanded_values_give_the_same_sum():
+    def model():
+        z = torch.tensor(0)
+        with plate("row", 4):
+            for t in markov(range(3)):
+                z = sample(f"z_{t}", dist.Categorical(STEP[z]))
+                sample(f"x_{t}", dist.Normal(z.float(), 1.0), obs=DATA)
+
+    record = handlers.trace(enum(config_enumerate(model, expand=True), first_available_dim=-2)).get_trace()
+    assert record["z_1"].value.shape == (3, 3, 4)
+    losses = [
+        TraceEnum_ELBO().loss(config_enumerate(model, expand=expand), no_guide) for expand in (False, True)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 # Guides
@@ -223,8 +266,6 @@ def test_guide_is_averaged_over(kinds):
     total = loss(target, make_guide(*kinds))
     assert torch.isclose(total, exact_guide_loss(), atol=1e-5)
     total.backward()
-    from brancher import get_param_store
-
     grad = get_param_store().leaf("q_step").grad.clone()
     get_param_store().leaf("q_step").grad = None
     loss(target, make_guide("parallel", "parallel")).backward()
@@ -298,8 +339,6 @@ def test_score_function_gradient_is_unbiased():
 
     def exact():
         return config_enumerate(guide, "parallel")
-
-    from brancher import get_param_store
 
     loss = TraceEnum_ELBO()
     loss.differentiable_loss(model, exact())

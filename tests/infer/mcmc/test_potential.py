@@ -175,3 +175,13 @@ def test_a_site_that_appears_later_error():
     potential = Potential(model, (), {})
     with pytest.raises(RuntimeError, match="'z'"):
         potential.log_prob(torch.tensor([[1.0]]))
+
+
+def test_entries_outside_plates_are_added_up_with_a_warning():
+    def model():
+        sample("x", dist.Normal(torch.zeros(3), 1.0))
+
+    with pytest.warns(BrancherWarning, match=r"expected batch dimensions inside plates, .* at \['x'\]"):
+        potential = Potential(model, (), {})
+    free = torch.randn(2, 3)
+    assert torch.allclose(potential.log_prob(free), dist.Normal(0.0, 1.0).log_prob(free).sum(-1))

@@ -7,6 +7,7 @@ from brancher.symbolic.ensemble import Ensemble
 from brancher.symbolic.expressions import Expression, as_parent
 from brancher.symbolic.functions import BrancherFunction
 from brancher.symbolic.models import ProbabilisticModel
+from brancher.symbolic.policies import RewardVariable
 from brancher.symbolic.processes import (
     DiscreteTimeSeries,
     GaussianProcess,
@@ -32,6 +33,7 @@ __all__ = [
     "ProbabilisticModel",
     "RandomIndices",
     "RandomVariable",
+    "RewardVariable",
     "RootVariable",
     "TruncatedModel",
     "Variable",

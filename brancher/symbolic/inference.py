@@ -17,6 +17,7 @@ from brancher.symbolic.particles import (
     SteinVariationalGradientDescent,
     WassersteinVariationalGradientDescent,
 )
+from brancher.symbolic.policies import ExpectedReward
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAP",
     "NUTS",
+    "ExpectedReward",
     "InferenceMethod",
     "InferenceResult",
     "MaximumLikelihood",

@@ -42,6 +42,7 @@ INSTEAD: dict[str, dict[str, str]] = {
         "WeighedPredictive": "use Importance, its samples and weights",
     },
     "brancher.infer.autoguide": {
+        "AutoDiscreteParallel": "leave discrete sites out of the guide; TraceEnum_ELBO sums them out",
         "AutoGaussian": "use AutoMultivariateNormal or AutoLowRankMultivariateNormal",
         "AutoHierarchicalNormalMessenger": "use AutoNormal on a model rewritten by infer.reparam",
         "AutoMessenger": "use AutoGuide",

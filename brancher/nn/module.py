@@ -93,6 +93,13 @@ class PyroModule(nn.Module, metaclass=_Mixing):
         """First part of all names where this module is the outermost one."""
         return str(self.__dict__.get("_root_name", ""))
 
+    def named_pyro_params(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every parameter with its name, constrained where :class:`PyroParam` says so."""
+        for name, leaf in self.named_parameters(prefix, recurse):
+            *path, last = name[len(prefix) :].lstrip(".").split(".")
+            owner: Any = functools.reduce(getattr, path, self)
+            yield name, _constrained(name, leaf, getattr(owner, "parameter_constraints", {}).get(last))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run ``forward`` as a model."""
         with _calling(self):
@@ -247,8 +254,9 @@ def _answer(message: Message) -> torch.Tensor:
     return _constrained(message.name, leaf, constraint)
 
 
-def _constrained(name: str, leaf: torch.Tensor, constraint: Constraint) -> torch.Tensor:
-    transform = None if constraint is constraints.real else transform_for(name, constraint)
+def _constrained(name: str, leaf: torch.Tensor, constraint: Constraint | None) -> torch.Tensor:
+    is_real = constraint is None or constraint is constraints.real
+    transform = None if is_real else transform_for(name, constraint)
     return leaf if transform is None else transform(leaf)
 
 

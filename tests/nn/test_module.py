@@ -10,6 +10,7 @@ from torch import nn
 
 from brancher import distributions as dist
 from brancher import get_param_store, handlers, plate, sample
+from brancher.distributions import constraints
 from brancher.errors import ParamError, SiteTypeError
 from brancher.infer import SVI, Predictive
 from brancher.infer.autoguide import AutoDiagonalNormal
@@ -218,3 +219,15 @@ def test_sample_of_no_prior_error():
 def test_brackets_of_no_module_error():
     with pytest.raises(SiteTypeError, match="in brackets"):
         PyroModule[int]
+
+
+def test_named_pyro_params_are_constrained():
+    class Inner(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.scale = PyroParam(torch.tensor(2.0), constraints.positive)
+
+    module = PyroModule()
+    module.inner, module.weight = Inner(), torch.nn.Parameter(torch.tensor(-1.0))
+    found = {name: value.item() for name, value in module.named_pyro_params("net")}
+    assert found == {"net.weight": -1.0, "net.inner.scale": pytest.approx(2.0)}

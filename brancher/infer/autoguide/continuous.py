@@ -115,6 +115,12 @@ class AutoContinuous(AutoGuide):
         draws = JointDraws(self.latents, vector, torch.Size(), self.rank)
         return {latent.name: draws.free(latent, {}) for latent in self.latents}
 
+    def sample_latent(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """A draw of the flat vector, shape (n,)."""
+        self.setup(*args, **kwargs)
+        law = self.get_posterior()
+        return law.rsample() if law.has_rsample else law.sample()
+
     def median(self, *args: Any, **kwargs: Any) -> Tensors:
         """The median of every latent site, by name, shape B + E, all rows of every plate.
 

@@ -7,7 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 
@@ -197,9 +197,18 @@ class ELBO(ABC):
             total.backward()
         return value
 
-    def __call__(self, model: Fn, guide: Fn) -> ELBOModule:
-        """Bind model and guide to a module whose forward pass is the loss."""
-        return ELBOModule(model, guide, self)
+    @overload
+    def __call__(self, model: Fn, guide: Fn) -> ELBOModule: ...
+
+    @overload
+    def __call__(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> ELBOModule | float: ...
+
+    def __call__(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> ELBOModule | float:
+        """Bind model and guide to a module whose forward pass is the loss; with arguments, :meth:`loss`.
+
+        So ``svi.loss(model, guide, data)`` is a number, as in Pyro.
+        """
+        return self.loss(model, guide, *args, **kwargs) if args or kwargs else ELBOModule(model, guide, self)
 
 
 def _check_nesting(owner: str, nesting: Any) -> None:

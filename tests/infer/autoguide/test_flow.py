@@ -20,8 +20,8 @@ def model() -> torch.Tensor:
 
 
 def _wild(dim: int, reverse: bool) -> AffineAutoregressive:
-    flow = AffineAutoregressive(dim, 16, reverse=reverse).double()
-    nn.init.normal_(flow.second.weight)
+    flow = AffineAutoregressive(dim, 16 if reverse else [16, 8], reverse=reverse).double()
+    nn.init.normal_(flow.layers[-1].weight)
     return flow
 
 
@@ -108,3 +108,8 @@ def test_replaced_parameter_error() -> None:
     replaced = handlers.substitute(guide, data={"AutoNormalizingFlow.transform.0.by": torch.ones(3)})
     with pytest.raises(GuideError, match="to be read as it is"):
         replaced()
+
+
+def test_sample_latent_is_a_draw_of_the_vector() -> None:
+    guide = AutoNormalizingFlow(model, lambda n: AffineAutoregressive(n, [8, 8]))
+    assert guide.sample_latent().shape == (3,)

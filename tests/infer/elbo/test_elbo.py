@@ -11,7 +11,7 @@ from brancher import distributions as dist
 from brancher import factor, handlers, param, plate, sample
 from brancher.errors import BrancherWarning, GuideError, InferenceError, SiteError
 from brancher.handlers import stack
-from brancher.infer import Trace_ELBO, TraceMeanField_ELBO
+from brancher.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 
 DATA = torch.tensor([1.0, 1.5, 2.0, 2.5, 3.0])
 #: log evidence of N(0, 1) prior and unit noise: the joint law of the data is N(0, I + 11').
@@ -196,3 +196,12 @@ def test_factor_in_a_guide_must_state_has_rsample_error():
 
     with pytest.raises(GuideError, match="factor 'f' to state has_rsample"):
         Trace_ELBO().loss(model, guide)
+
+
+def test_call_with_arguments_is_the_loss():
+    def model(y):
+        sample("y", dist.Normal(0.0, 1.0), obs=y)
+
+    svi = SVI(model, lambda y: None, loss=Trace_ELBO())
+    y = torch.tensor(1.0)
+    assert svi.loss(svi.model, svi.guide, y) == pytest.approx(-float(dist.Normal(0.0, 1.0).log_prob(y)))

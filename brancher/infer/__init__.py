@@ -19,6 +19,7 @@ from brancher.infer.elbo import (
     TraceMeanField_ELBO,
 )
 from brancher.infer.enumeration import config_enumerate, infer_discrete
+from brancher.infer.export import export
 from brancher.infer.importance import Importance
 from brancher.infer.initialization import (
     init_to_draw,
@@ -36,6 +37,7 @@ from brancher.infer.mcmc import (
     HMC,
     MCMC,
     NUTS,
+    SBC,
     ChEES,
     FlatDensity,
     Pathfinder,
@@ -68,6 +70,7 @@ __all__ = [
     "Predictive",
     "RandomWalk",
     "RenyiELBO",
+    "SBC",
     "SVI",
     "Samples",
     "TraceEnum_ELBO",
@@ -76,6 +79,7 @@ __all__ = [
     "Trace_ELBO",
     "autoguide",
     "config_enumerate",
+    "export",
     "enable_validation",
     "infer_discrete",
     "init_to_draw",

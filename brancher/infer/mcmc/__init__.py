@@ -1,6 +1,7 @@
 """Markov chain Monte Carlo: kernels, and `MCMC` that runs them."""
 
 from brancher.infer.mcmc.bridge import FlatDensity, ModelInfo, initialize_model, log_density
+from brancher.infer.mcmc.calibration import SBC
 from brancher.infer.mcmc.kernels import HMC, NUTS, ChEES, MCMCKernel, RandomWalk
 from brancher.infer.mcmc.mcmc import MCMC
 from brancher.infer.mcmc.pathfinder import Pathfinder
@@ -9,6 +10,7 @@ __all__ = [
     "HMC",
     "MCMC",
     "NUTS",
+    "SBC",
     "ChEES",
     "FlatDensity",
     "MCMCKernel",

@@ -13,6 +13,7 @@ import torch
 from brancher import errors, plots
 from brancher.errors import InferenceError, MissingExtraError, UnknownNameError
 from brancher.infer import Samples
+from brancher.symbolic import Ensemble, NormalVariable, ProbabilisticModel, inference
 
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("seaborn")
@@ -176,3 +177,121 @@ def test_missing_package_error(monkeypatch: pytest.MonkeyPatch, samples: Samples
     monkeypatch.setattr(errors.importlib, "import_module", missing)
     with pytest.raises(MissingExtraError, match=r"pip install 'brancher\[plot\]'"):
         plots.plot_posterior(samples)
+
+
+# Algebraic models
+
+
+@pytest.fixture
+def model() -> Any:
+    mu, sd = NormalVariable(0.0, 2.0, "mu"), NormalVariable([0.0, 0.0], 1.0, "w")
+    y = NormalVariable(mu, 1.0, "y")
+    y.observe([1.0, 2.0])
+    found = ProbabilisticModel([y, sd])
+    found.set_posterior_model([NormalVariable(1.0, 0.5, "mu"), NormalVariable([1.0, 2.0], 0.5, "w")])
+    return found
+
+
+def test_posterior_of_a_model_is_a_grid_with_its_prior(model: Any) -> None:
+    grid = plots.plot_posterior(model, seed=0)
+    assert list(grid.x_vars) == ["mu", "w[0]", "w[1]"]
+    assert [text.get_text() for text in grid.legend.get_texts()] == ["prior", "posterior"]
+    assert grid.data.groupby("law")["mu"].std()["prior"] == pytest.approx(2.0, abs=0.3)
+
+
+def test_posterior_of_one_variable_has_a_legend(model: Any) -> None:
+    grid = plots.plot_posterior(model, variables=[model.get_variable("mu")], prior=False)
+    assert [text.get_text() for text in grid.diag_axes[0].get_legend().get_texts()] == ["posterior"]
+
+
+def test_posterior_histogram_has_heights_of_densities(model: Any) -> None:
+    axes = plots.plot_posterior_histogram(model, ["mu"], number_samples=4000, bins=10, seed=0)
+    prior = axes[0].patches[0].get_xy()
+    # The prior's density at its mean is 0.2; five standard errors of a bar's height.
+    assert prior[:, 1].max() == pytest.approx(0.2, abs=0.06)
+
+
+def test_density_shows_a_line_an_entry(model: Any) -> None:
+    assert len(plots.plot_density(model).get_legend().get_texts()) == 4
+    assert len(plots.plot_density(model.get_posterior_sample(100), ["mu", "w"]).collections) == 3
+
+
+def test_several_samples_are_told_apart(model: Any) -> None:
+    grid = plots.plot_multiple_samples(
+        [model.get_sample(50), model.get_posterior_sample(60)], "mu", ["a", "b"]
+    )
+    assert grid.data["law"].value_counts().to_dict() == {"a": 50, "b": 60}
+
+
+def test_several_samples_need_their_labels_error(model: Any) -> None:
+    with pytest.raises(InferenceError, match="1 tables and 2 labels"):
+        plots.plot_multiple_samples([model.get_sample(5)], "mu", ["a", "b"])
+
+
+def test_ensemble_histogram_has_area_one() -> None:
+    ensemble = Ensemble([ProbabilisticModel([NormalVariable(loc, 1.0, "x")]) for loc in (-3.0, 3.0)], [1, 3])
+    for ax in (
+        plots.ensemble_histogram(ensemble.get_sample(1000, seed=0), "x"),
+        plots.ensemble_histogram([m.get_sample(500) for m in ensemble.models.values()], "x", [1, 3]),
+    ):
+        area = sum(patch.get_height() * patch.get_width() for patch in ax.patches)
+        assert area == pytest.approx(1.0)
+        right = sum(p.get_height() * p.get_width() for p in ax.patches if p.get_x() > 0)
+        assert right == pytest.approx(0.75, abs=0.07)
+
+
+def test_ensemble_histogram_of_an_unknown_variable_error() -> None:
+    with pytest.raises(UnknownNameError, match="got 'z'"):
+        plots.ensemble_histogram([pd.DataFrame({"x": [1.0]})], "z")
+
+
+def test_ensemble_histogram_with_wrong_weights_error() -> None:
+    with pytest.raises(InferenceError, match="expected 1 weights"):
+        plots.ensemble_histogram([pd.DataFrame({"x": [1.0]})], "x", [1.0, 2.0])
+
+
+def test_particles_are_as_large_as_their_weights() -> None:
+    points = {"x": torch.tensor([[0.0, 1.0], [2.0, 3.0]])}
+    ax = plots.plot_particles(points, weights=[1.0, 3.0])
+    sizes = ax.collections[0].get_sizes()
+    assert sizes[1] / sizes[0] == pytest.approx(3.0)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x[0]", "x[1]")
+    assert len(plots.plot_particles(points, "x[0]", [1.0, 3.0], trace=points).get_lines()) == 1
+
+
+def test_particles_of_a_fitted_model(model: Any) -> None:
+    model.posterior_model = None
+    method = inference.SteinVariationalGradientDescent(number_particles=7)
+    inference.perform_inference(model, 2, inference_method=method, progress=False, compile=False)
+    assert len(plots.plot_particles(model, "mu").get_lines()[0].get_xdata()) == 7
+
+
+def test_posterior_without_particles_error(model: Any) -> None:
+    with pytest.raises(InferenceError, match="expected a posterior of particles"):
+        plots.plot_particles(model)
+
+
+def test_band_holds_its_share() -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).standard_normal((5, 4000)), index=range(2000, 2005))
+    ax = plots.plot_timeseries(frame, data=pd.Series({2001: 0.5, 2003: np.nan}), prob=0.9, max_lines=3)
+    low, high = ax.collections[0].get_paths()[0].get_extents().get_points()[:, 1]
+    assert (low, high) == pytest.approx((-1.645, 1.645), abs=0.1)
+    assert len(ax.get_lines()) == 1 + 3 + 1
+
+
+def test_band_of_a_prediction_is_its_own() -> None:
+    table = pd.DataFrame({"mean": [0.0], "sd": [1.0], "5%": [-2.0], "95%": [2.0]}, index=[1.0])
+    ax = plots.plot_timeseries(table)
+    assert ax.get_legend_handles_labels()[1] == ["90 % band", "median"]
+
+
+def test_band_of_arrays_error() -> None:
+    with pytest.raises(InferenceError, match="a number in every cell"):
+        plots.plot_timeseries(pd.DataFrame({0: [np.zeros(2), np.zeros(2)]}))
+
+
+def test_pictures_of_models_leave_settings_alone(model: Any) -> None:
+    before = dict(matplotlib.rcParams)
+    plots.plot_posterior(model)
+    plots.plot_density(model)
+    assert dict(matplotlib.rcParams) == before

@@ -10,28 +10,47 @@ import numpy as np
 import torch
 
 from brancher.infer.diagnostics import hpdi
+from brancher.plots.models import Names, as_names, draw_pairs
 from brancher.plots.style import DATA, INK, Draws, new_axes, styled, table_of
+from brancher.symbolic import ProbabilisticModel
 
 
 def plot_posterior(
-    samples: Draws, names: Sequence[str] | str | None = None, prob: float = 0.9, columns: int = 4
+    samples: Draws | ProbabilisticModel,
+    names: Names = None,
+    prob: float = 0.9,
+    columns: int = 4,
+    *,
+    variables: Names = None,
+    number_samples: int = 1000,
+    prior: bool = True,
+    seed: int | None = None,
 ) -> Any:
     """Density of every entry, with its mean and its highest-density interval.
 
+    Of a ``ProbabilisticModel``: a pair grid of its posterior, with the prior behind it.
+
     Args:
-        samples: draws by site.
-        names: the sites to show, all for None; at most 64 entries.
+        samples: draws by site; or a model with a posterior.
+        names: what to show, all for None; at most 64 entries, 10 of a model.
         prob: how much of the draws the shaded interval holds.
         columns: pictures side by side.
+        variables: ``names``, as algebraic models call them.
+        number_samples: draws of a model.
+        prior: whether to show a model's prior.
+        seed: of a model's draws.
 
     Returns:
-        An array of axes, one an entry.
+        An array of axes, one an entry; of a model the seaborn ``PairGrid``.
 
     Raises:
-        InferenceError: there are too many entries, or no draws.
+        InferenceError: there are too many entries, or no draws, or no posterior.
         MissingExtraError: seaborn is not installed.
     """
-    table = table_of(samples, names, 64)
+    names = variables if names is None else names
+    if isinstance(samples, ProbabilisticModel):
+        return draw_pairs(samples, names, number_samples, prior, seed)
+    table = table_of(samples, as_names(names), 64)
     with styled() as seaborn:
         wide = min(columns, table.shape[1])
         figure, axes = new_axes(-(-table.shape[1] // wide), wide, 2.8, 2.1)

@@ -30,6 +30,11 @@ from brancher.infer.autoguide import AutoNormal  # noqa: E402
 #: Steps of NumPyro's longer run: enough for its compilation, which varies by 0.1 s, to drop out.
 SLOPE = {"schools": 100_000, "logreg": 50_000, "sites": 50_000, "autoregression": 1_000, "vae": 60}
 
+NOTES = (
+    "Microseconds of work on one core, medians of several turns. By hand: plain torch, torch.optim.Adam.\n"
+    "Run: many steps in one call; NumPyro's run is the slope of two lengths, without its compilation."
+)
+
 #: (quantity, side, side it is compared with)
 RATIOS = [
     ("eager / by hand", "eager", "by hand"),
@@ -129,7 +134,7 @@ def main() -> None:
     chosen = options.only.split(",")
     table = pd.DataFrame({name: measure(name, not options.without_peers, options.rounds) for name in chosen})
     whole = set(chosen) == set(MODELS) and not options.without_peers
-    report("svi_step" if whole else None, table, "brancher", "pyro-ppl", "numpyro", "jax")
+    report("svi_step" if whole else None, table, "brancher", "pyro-ppl", "numpyro", "jax", notes=NOTES)
 
 
 if __name__ == "__main__":

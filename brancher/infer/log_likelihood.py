@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from brancher.errors import InferenceError, InferenceTypeError
 from brancher.handlers import Message, Trace, stack, trace
 from brancher.handlers.density import score
 from brancher.infer.agreement import choose
+from brancher.infer.compiled_runs import CompiledRuns
 from brancher.infer.draws import check_count, flat_draws, warn_unknown
-from brancher.infer.replicate import lay_out, replicate
+from brancher.infer.replicate import Run, lay_out, replicate
 from brancher.infer.samples import Samples, labels_of
 from brancher.params import undone_on_error
 
@@ -26,6 +28,7 @@ def log_likelihood(
     parallel: bool | None = None,
     batch_size: int | None = None,
     batch_ndims: int | None = None,
+    compile: bool = False,
     **kwargs: Any,
 ) -> Samples:
     """Log-density of the observed sites under each draw, one entry an observation.
@@ -39,6 +42,7 @@ def log_likelihood(
         parallel: as for :class:`Predictive`.
         batch_size: how many draws to run in one batch; None for all.
         batch_ndims: dimensions on the left that count draws, 2 where grouped by chain.
+        compile: run all draws as one compiled graph, kept for the next call with the same model.
         **kwargs: keyword arguments of the model.
 
     Returns:
@@ -69,20 +73,30 @@ def log_likelihood(
             "log_likelihood: expected samples of the model's latent sites, got an empty mapping"
         )
 
-    def run() -> tuple[Trace]:
-        return (trace(model).get_trace(*args, **kwargs),)
+    def make_run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        return lambda: (trace(model).get_trace(*args, **kwargs),)
 
+    run = make_run(args, kwargs)
     layout = lay_out(run, given)
     record = layout.traces[0]
     warn_unknown("log_likelihood", given, record)
     _check_sites(record, given)
     observed = [site for site in record.sites("sample") if site.is_observed]
     count = lead.numel()
-    way = choose(run, layout, count, parallel).way
+    choice = choose(run, layout, count, parallel)
+    way = choice.way
+    if compile:
+        names = tuple(site.name for site in observed)
+        way = _compiled_runs(model).way(choice, make_run, args, kwargs, names)
     values = replicate(way, run, _densities, layout, count, batch_size)
     shaped = {name: value.reshape(lead + value.shape[1:]) for name, value in values.items()}
     dims, coords = labels_of([_density_site(site) for site in observed], record)
     return Samples(shaped, dims, coords, batch_ndims=len(lead))
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_runs(model: Callable[..., Any]) -> CompiledRuns:
+    return CompiledRuns("log_likelihood")
 
 
 def _check_sites(record: Trace, given: Mapping[str, torch.Tensor]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,13 +19,24 @@ from brancher.errors import (
 from brancher.handlers import Message, Trace, stack, trace
 from brancher.infer.agreement import Choice, choose
 from brancher.infer.checks import shapes_of
+from brancher.infer.compiled_runs import CompiledRuns
 from brancher.infer.draws import check_count, flat_draws, warn_unknown
 from brancher.infer.pairing import paired_traces
-from brancher.infer.replicate import Layout, Run, lay_out, replicate
+from brancher.infer.replicate import Layout, Read, Run, lay_out, replicate
 from brancher.infer.samples import Samples, labels_of
 from brancher.params import undone_on_error
 
 Fn = Callable[..., Any]
+
+
+class _Draw(NamedTuple):
+    """How the draws of one call are made."""
+
+    run: Run
+    layout: Layout
+    sites: list[Message]
+    choice: Choice
+    read: Read
 
 
 class Predictive:
@@ -48,6 +59,8 @@ class Predictive:
         batch_size: how many draws to run in one batch, a bound on memory; None for all.
         batch_ndims: dimensions on the left of ``posterior_samples`` that count draws: 2 where they
             are grouped by chain, 0 for a single draw.
+        compile: run all draws as one compiled graph. The first call with arguments of a shape takes
+            seconds; a model that can not be compiled runs eagerly, with a warning.
 
     Attributes:
         vectorized: whether the last call ran its draws together; None before.
@@ -80,7 +93,10 @@ class Predictive:
         *,
         batch_size: int | None = None,
         batch_ndims: int | None = None,
+        compile: bool = False,
     ) -> None:
+        if not isinstance(compile, bool):
+            raise InferenceError(f"Predictive: expected compile as True or False, got {compile!r}")
         for name, fn in (("model", model), ("guide", guide)):
             if not callable(fn) and not (name == "guide" and fn is None):
                 raise InferenceTypeError(
@@ -99,6 +115,7 @@ class Predictive:
         self.vectorized: bool | None = None
         self.reason: str | None = None
         self._choices: dict[Any, Choice] = {}
+        self._compiled = CompiledRuns("Predictive") if compile else None
 
     @stack.restored()
     @undone_on_error()
@@ -112,21 +129,53 @@ class Predictive:
             GuideError: the guide has a site that the model lacks.
             UnknownNameError: ``return_sites`` names no site.
         """
+        draw = self._prepare(args, kwargs)
+        way = draw.choice.way
+        if self._compiled is not None:
+            names = tuple(site.name for site in draw.sites)
+            way = self._compiled.way(draw.choice, self._run, args, kwargs, names)
+        values = replicate(way, draw.run, draw.read, draw.layout, self.num_samples, self.batch_size)
+        shown = [site for site in draw.sites if site.name != "_RETURN"]
+        dims, coords = labels_of(shown, draw.layout.traces[0])
+        shaped = {name: value.reshape(self._lead_shape() + value.shape[1:]) for name, value in values.items()}
+        return Samples(shaped, dims, coords, batch_ndims=len(self._lead_shape()))
+
+    def as_function(self, args: tuple[Any, ...]) -> Fn:
+        """Return the draws as a function of the model's arguments, for :func:`~brancher.infer.export`.
+
+        Raises:
+            InferenceError: the draws can not run together.
+        """
+        draw = self._prepare(args, {})
+        if not draw.choice.vectorized:
+            raise InferenceError(
+                f"export: expected draws that run together, got a model whose draws can not: {self.reason}; "
+                "write it for batch dimensions on the left"
+            )
+
+        def draws(*now: Any) -> dict[str, torch.Tensor]:
+            way, layout = draw.choice.way, draw.layout
+            return replicate(way, self._run(now, {}), draw.read, layout, self.num_samples, self.batch_size)
+
+        return draws
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Draw:
         run = self._run(args, kwargs)
         layout = lay_out(run, self.posterior_samples)
-        record = layout.traces[0]
         self._check_names(layout)
-        sites = self._chosen(record)
+        sites = self._chosen(layout.traces[0])
         choice = self._choose(run, layout, args, kwargs)
         self.vectorized, self.reason = choice.vectorized, choice.reason
 
         def read(traces: Sequence[Trace]) -> dict[str, torch.Tensor]:
             return {site.name: _value_of(traces[0], site.name) for site in sites}
 
-        values = replicate(choice.way, run, read, layout, self.num_samples, self.batch_size)
-        dims, coords = labels_of([site for site in sites if site.name != "_RETURN"], record)
-        shaped = {name: value.reshape(self._lead_shape() + value.shape[1:]) for name, value in values.items()}
-        return Samples(shaped, dims, coords, batch_ndims=len(self._lead_shape()))
+        return _Draw(run, layout, sites, choice, read)
+
+    @property
+    def compile_counters(self) -> Any:
+        """How often a graph was traced, compiled, loaded from disk and given up; None without ``compile``."""
+        return None if self._compiled is None else self._compiled.counters
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
         if self.guide is None:

@@ -15,10 +15,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 SHORT = {
     "autoregressive": ["--num-steps=60", "--num-samples=200"],
+    "bayesian_network": ["--num-steps=120", "--num-samples=20"],
     "eight_schools": ["--num-steps=600", "--num-samples=1000"],
     "minibatch": ["--num-steps=500", "--num-samples=1000"],
+    "receptive_fields": ["--num-voxels=3", "--num-steps=150", "--num-samples=100"],
     "regression": ["--num-steps=400", "--num-samples=500"],
     "seed_autoregressive": ["--num-steps=40", "--num-tuned-steps=150", "--num-samples=2000"],
+    "symbolic_vae": ["--num-steps=60"],
     "vae": ["--num-epochs=3"],
 }
 
@@ -99,6 +102,26 @@ def test_seed_autoregressive_comes_near_the_exact_posterior(run: Any) -> None:
     # 150 steps go most of the way; the rest is Monte Carlo error.
     assert abs(table.loc["well optimised", "E[b]"] - 0.8985) < 0.04
     assert table.loc["well optimised", "RMSE of E[x]"] < 0.1
+
+
+def test_bayesian_network_knows_what_it_knows(run: Any) -> None:
+    result = run("bayesian_network")
+    assert result.accuracy > 0.8
+    sure = result.table["confidence"] > result.table["confidence"].median()
+    right = result.table["digit"] == result.table["predicted"]
+    assert right[sure].mean() > right[~sure].mean()
+
+
+def test_receptive_fields_are_found(run: Any) -> None:
+    table = run("receptive_fields").table
+    # Five posterior standard deviations, and 0.3 degrees for the short fit.
+    assert ((table["mean"] - table["truth"]).abs() < 5 * table["sd"] + 0.3).all()
+
+
+def test_symbolic_vae_learns(run: Any) -> None:
+    result = run("symbolic_vae")
+    assert result.losses.iloc[-10:].mean() < 0.7 * result.losses.iloc[:5].mean()
+    assert np.isfinite(result.latent.to_numpy()).all()
 
 
 def test_vae_learns(run: Any) -> None:

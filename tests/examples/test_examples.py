@@ -17,6 +17,7 @@ SHORT = {
     "autoregressive": ["--num-steps=60", "--num-samples=200"],
     "bayesian_network": ["--num-steps=120", "--num-samples=20"],
     "eight_schools": ["--num-steps=600", "--num-samples=1000"],
+    "gaussian_process": ["--num-steps=10", "--first-year=1991"],
     "minibatch": ["--num-steps=500", "--num-samples=1000"],
     "receptive_fields": ["--num-voxels=3", "--num-steps=150", "--num-samples=100"],
     "regression": ["--num-steps=400", "--num-samples=500"],
@@ -128,3 +129,13 @@ def test_vae_learns(run: Any) -> None:
     result = run("vae")
     assert result.losses.iloc[-14:].mean() < 0.85 * result.losses.iloc[:14].mean()
     assert torch.isfinite(torch.tensor(result.latent.to_numpy())).all()
+
+
+def test_gaussian_process_forecasts_the_season(run: Any) -> None:
+    result = run("gaussian_process")
+    mean = np.interp(result.held_back.index, result.forecast.index, result.forecast["mean"])
+    errors = result.held_back - mean
+    # The season swings by 6 ppm: a forecast without it has errors of 2 ppm within each year.
+    assert errors.groupby(result.held_back.index.astype(int)).std().max() < 0.8
+    assert errors.abs().max() < 4.0
+    assert torch.get_default_dtype() == torch.float32

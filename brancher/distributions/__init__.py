@@ -8,6 +8,7 @@ from torch.distributions import ExponentialFamily
 
 from brancher.distributions import constraints, transforms
 from brancher.distributions import kl_own as kl_own  # registers
+from brancher.distributions import kl_shapes as kl_shapes  # registers
 from brancher.distributions.affine_beta import AffineBeta
 from brancher.distributions.algebra import ExpandedDistribution, Independent, MaskedDistribution
 from brancher.distributions.asymmetric_laplace import AsymmetricLaplace, SoftAsymmetricLaplace

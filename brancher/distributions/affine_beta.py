@@ -87,5 +87,5 @@ class AffineBeta(Elementwise):
 
     def entropy(self) -> torch.Tensor:
         """Differential entropy in nats."""
-        of_base: torch.Tensor = self.base_dist.entropy()  # type: ignore[no-untyped-call]
+        of_base: torch.Tensor = self.base_dist.entropy()
         return of_base + self.scale.log()

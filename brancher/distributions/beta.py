@@ -10,7 +10,15 @@ from torch.distributions.utils import lazy_property
 
 from brancher.distributions.base import Distribution
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters, held, promote, to_tensors
-from brancher.distributions.special import is_small, log1mexp, log_dirichlet_kernel
+from brancher.distributions.special import (
+    is_small,
+    log1mexp,
+    log_dirichlet_kernel,
+    log_minus_digamma,
+    stirling_remainder,
+    xlog1py,
+    xlogy,
+)
 from brancher.errors import DistributionError
 
 
@@ -52,6 +60,14 @@ class Dirichlet(td.Dirichlet, Distribution):
         concentration, value = torch.broadcast_tensors(self.concentration, value)
         return _log_density(concentration, value)
 
+    def entropy(self) -> torch.Tensor:
+        """Differential entropy in nats, shape B."""
+        a = self.concentration
+        total, size = a.sum(-1), a.shape[-1]
+        of_parts = stirling_remainder(a) + (a - 1.0) * log_minus_digamma(a)
+        of_total = stirling_remainder(total) + (total - size) * log_minus_digamma(total)
+        return of_parts.sum(-1) - of_total - (size - 1) * total.log()
+
 
 class Beta(td.Beta, Distribution):
     """Beta law on the unit interval.
@@ -91,11 +107,15 @@ class Beta(td.Beta, Distribution):
         if self._is_small:
             a, b = self.concentration1, self.concentration0
             normalizer = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
-            of_failure: torch.Tensor = torch.special.xlog1py(b - 1.0, -value)
-            return torch.xlogy(a - 1.0, value) + of_failure - normalizer
+            return xlogy(a - 1.0, value) + xlog1py(b - 1.0, -value) - normalizer
         pair = torch.stack([value, 1.0 - value], -1)
         concentration, pair = torch.broadcast_tensors(self._dirichlet.concentration, pair)
         return _log_density(concentration, pair)
+
+    def entropy(self) -> torch.Tensor:
+        """Differential entropy in nats."""
+        of_pair: torch.Tensor = self._dirichlet.entropy()
+        return of_pair
 
 
 class Kumaraswamy(td.Kumaraswamy, Distribution):
@@ -152,8 +172,13 @@ class Kumaraswamy(td.Kumaraswamy, Distribution):
         if self._validate_args:
             self._validate_sample(value)
         a, b = self.concentration1, self.concentration0
-        log_value = value.log()
-        return a.log() + b.log() + _weighted(a, log_value) + _weighted(b, log1mexp(a * log_value))
+        limits = torch.finfo(value.dtype)
+        log_value = value.clamp(limits.tiny, 1.0 - 0.5 * limits.eps).log()
+        # On the border the density is 0, finite or infinite as the concentrations say.
+        at_border = torch.xlogy(a - 1.0, (value > 0).to(value.dtype))
+        at_border = at_border + torch.xlogy(b - 1.0, (value < 1).to(value.dtype))
+        inside = (a - 1.0) * log_value + (b - 1.0) * log1mexp(a * log_value)
+        return a.log() + b.log() + inside + at_border
 
     def cdf(self, value: torch.Tensor) -> torch.Tensor:
         """Distribution function."""
@@ -165,9 +190,3 @@ class Kumaraswamy(td.Kumaraswamy, Distribution):
         """Quantile of the probability ``value``."""
         log_power = log1mexp(torch.log1p(-value) / self.concentration0)
         return torch.exp(log_power / self.concentration1)
-
-
-def _weighted(concentration: torch.Tensor, logarithm: torch.Tensor) -> torch.Tensor:
-    """Return ``(concentration - 1) * logarithm``, 0 for weight 0 at the border of the interval."""
-    silent = (concentration == 1.0) & logarithm.isinf()
-    return (concentration - 1.0) * torch.where(silent, 0.0, logarithm)

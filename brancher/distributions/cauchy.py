@@ -40,7 +40,7 @@ class Cauchy(td.Cauchy, Distribution):
         """Log-density in nats, shape sample_shape + B."""
         if self._validate_args:
             self._validate_sample(value)
-        return -_log1p_square((value - self.loc) / self.scale) - (self.scale.log() + _LOG_PI)
+        return _log_scaled_density(value - self.loc, self.scale) - _LOG_PI
 
     def cdf(self, value: torch.Tensor) -> torch.Tensor:
         """Distribution function, accurate in the lower tail."""
@@ -99,7 +99,7 @@ class HalfCauchy(td.HalfCauchy, Distribution):
         """Log-density in nats; finite at 0, -inf below."""
         if self._validate_args:
             self._validate_sample(value)
-        density = -_log1p_square(value / self.scale) - (self.scale.log() + _LOG_HALF_PI)
+        density = _log_scaled_density(value, self.scale) - _LOG_HALF_PI
         return torch.where(value >= 0, density, -math.inf)
 
     def cdf(self, value: torch.Tensor) -> torch.Tensor:
@@ -115,6 +115,6 @@ class HalfCauchy(td.HalfCauchy, Distribution):
         return self.scale * torch.where(is_lower, tangent, tangent.reciprocal())
 
 
-def _log1p_square(t: torch.Tensor) -> torch.Tensor:
-    """log(1 + t^2) without overflow, to the absolute precision that these densities need."""
-    return 2.0 * torch.hypot(t, torch.ones_like(t)).log()
+def _log_scaled_density(distance: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """log(s / (s^2 + d^2)), without a quotient or square that could overflow."""
+    return scale.log() - 2.0 * torch.hypot(distance, scale).log()

@@ -121,7 +121,11 @@ class Weibull(td.Weibull, Distribution):
         if self._validate_args:
             self._validate_sample(value)
         k, ratio = self.concentration, value / self.scale
-        return k.log() - self.scale.log() + torch.xlogy(k - 1.0, ratio) - ratio**k
+        # At 0 the density is 0, finite or infinite, as the concentration is above, at or below 1.
+        inside = ratio > 0
+        ratio = torch.where(inside, ratio, torch.finfo(ratio.dtype).tiny)
+        at_zero = torch.xlogy(k - 1.0, inside.to(ratio.dtype))
+        return k.log() - self.scale.log() + (k - 1.0) * ratio.log() - ratio**k + at_zero
 
     def cdf(self, value: torch.Tensor) -> torch.Tensor:
         """Distribution function."""

@@ -9,7 +9,13 @@ from torch import distributions as td
 
 from brancher.distributions.base import Distribution
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters, held, promote
-from brancher.distributions.special import is_small, log_gamma_kernel
+from brancher.distributions.special import (
+    is_small,
+    log_gamma_kernel,
+    log_minus_digamma,
+    stirling_remainder,
+    xlogy,
+)
 
 
 class Gamma(td.Gamma, Distribution):
@@ -36,13 +42,19 @@ class Gamma(td.Gamma, Distribution):
         if self._validate_args:
             self._validate_sample(value)
         if self._is_small:
-            weighted = torch.xlogy(self.concentration - 1.0, self.rate * value) + self.rate.log()
+            weighted = xlogy(self.concentration - 1.0, value) + self.concentration * self.rate.log()
             return weighted - self.rate * value - torch.lgamma(self.concentration)
         # At 0 the density is 0, the rate or infinite, as the concentration is above, at or below 1.
         inside = value > 0
         x = torch.where(inside, value, torch.finfo(self.rate.dtype).tiny)
         at_zero = torch.xlogy(self.concentration - 1.0, inside.to(x.dtype))
-        return log_gamma_kernel(self.concentration, self.rate * x) - x.log() + at_zero
+        log_x = x.log()
+        return log_gamma_kernel(self.concentration, self.rate * x, self.rate.log() + log_x) - log_x + at_zero
+
+    def entropy(self) -> torch.Tensor:
+        """Differential entropy in nats."""
+        a = self.concentration
+        return stirling_remainder(a) + (a - 1.0) * log_minus_digamma(a) - self.rate.log()
 
 
 class Chi2(Gamma, td.Chi2):

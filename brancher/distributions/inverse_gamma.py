@@ -8,7 +8,7 @@ from torch.distributions import constraints
 from brancher.distributions.elementwise import Elementwise
 from brancher.distributions.parameters import Number
 from brancher.distributions.shapes import Size
-from brancher.distributions.special import log_gamma_kernel
+from brancher.distributions.special import log_gamma_kernel, log_minus_digamma, stirling_remainder
 
 
 class InverseGamma(Elementwise):
@@ -42,7 +42,9 @@ class InverseGamma(Elementwise):
         """Log-density in nats; right digits at concentrations of 1e8 and more."""
         if self._validate_args:
             self._validate_sample(value)
-        return log_gamma_kernel(self.concentration, self.rate / value) - value.log()
+        log_value = value.log()
+        log_ratio = self.rate.log() - log_value
+        return log_gamma_kernel(self.concentration, self.rate / value, log_ratio) - log_value
 
     def cdf(self, value: torch.Tensor) -> torch.Tensor:
         """Probability of a draw up to ``value``."""
@@ -69,4 +71,5 @@ class InverseGamma(Elementwise):
     def entropy(self) -> torch.Tensor:
         """Differential entropy in nats."""
         a = self.concentration
-        return a + self.rate.log() + torch.lgamma(a) - (1.0 + a) * torch.digamma(a)
+        spread = stirling_remainder(a) + (1.0 + a) * log_minus_digamma(a)
+        return spread + self.rate.log() - 2.0 * a.log()

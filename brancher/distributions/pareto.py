@@ -58,6 +58,10 @@ class Pareto(td.Pareto, Distribution):
             self._validate_sample(value)
         return -torch.expm1(-self.alpha * (value / self.scale).log())
 
+    def icdf(self, value: torch.Tensor) -> torch.Tensor:
+        """Quantile of the probability ``value``."""
+        return self.scale * (-(-value).log1p() / self.alpha).exp()
+
 
 class GeneralizedPareto(td.GeneralizedPareto, Distribution):
     """Law of the excess over a high threshold.

@@ -102,6 +102,15 @@ class RelaxedBernoulli(Odds, td.RelaxedBernoulli, Distribution):
         """From log-odds to the unit interval."""
         return [td.SigmoidTransform()]
 
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """Log-density in nats, shape sample_shape + B; right up to the last number below 1."""
+        if self._validate_args:
+            self._validate_sample(value)
+        limits = torch.finfo(value.dtype)
+        value = value.clamp(limits.tiny, 1.0 - 0.5 * limits.eps)  # at 0 and 1 the density of the next number
+        log_value, log_rest = value.log(), (-value).log1p()
+        return self.base_dist.log_prob(log_value - log_rest) - log_value - log_rest  # type: ignore[no-any-return]
+
 
 class ExpRelaxedCategorical(relaxed_categorical.ExpRelaxedCategorical, Distribution):
     """Logarithm of a RelaxedOneHotCategorical draw.

@@ -120,6 +120,20 @@ def stirling_remainder(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x >= _LARGE, series, torch.lgamma(small + 1.0) - leading + small)
 
 
+def log_minus_digamma(a: torch.Tensor) -> torch.Tensor:
+    """Return ``log(a) - digamma(a)`` for ``a > 0``, about ``1 / (2 a)`` for large ``a``.
+
+    Example:
+        >>> log_minus_digamma(torch.tensor(1e8))
+        tensor(5.0000e-09)
+    """
+    large, small = a.clamp(min=_LARGE), a.clamp(max=_LARGE)
+    r = large.reciprocal()
+    s = r * r
+    tail = s * (1.0 / 12.0 - s * (1.0 / 120.0 - s * (1.0 / 252.0 - s * (1.0 / 240.0))))
+    return torch.where(a >= _LARGE, 0.5 * r + tail, small.log() - torch.digamma(small))
+
+
 def deviance(x: torch.Tensor, m: torch.Tensor, log_m: torch.Tensor | None = None) -> torch.Tensor:
     """Return ``x log(x / m) + m - x`` for ``x, m >= 0``: small where ``x`` is close to ``m``.
 
@@ -137,19 +151,25 @@ def deviance(x: torch.Tensor, m: torch.Tensor, log_m: torch.Tensor | None = None
     """
     is_zero = x == 0
     count, mean = torch.where(is_zero, 1.0, x), torch.where(is_zero, 1.0, m)
-    t = (mean - count) / count
+    near = (mean - count).abs() < 0.5 * count
+    t = torch.where(near, mean - count, 0.0) / count
     far = (mean / count).log() if log_m is None else torch.where(is_zero, 0.0, log_m) - count.log()
-    return m - x - x * torch.where(t.abs() < 0.5, t.clamp(-0.5, 0.5).log1p(), far)
+    return m - x - x * torch.where(near, t.log1p(), far)
 
 
-def log_gamma_kernel(a: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def log_gamma_kernel(a: torch.Tensor, u: torch.Tensor, log_u: torch.Tensor | None = None) -> torch.Tensor:
     """Return ``a log(u) - u - lgamma(a)`` for ``a, u > 0``: the gamma density of u in d log(u).
+
+    Args:
+        a: shape.
+        u: value times rate.
+        log_u: logarithm of ``u``, for a product that underflows or overflows.
 
     Example:
         >>> log_gamma_kernel(torch.tensor(1.0), torch.tensor(1.0))
         tensor(-1.0000)
     """
-    return a.log() - deviance(a, u) - stirling_remainder(a)
+    return a.log() - deviance(a, u, log_u) - stirling_remainder(a)
 
 
 def log_dirichlet_kernel(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

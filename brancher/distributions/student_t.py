@@ -13,7 +13,12 @@ from brancher.distributions.base import Distribution
 from brancher.distributions.gamma import Chi2, Gamma
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters, promote
 from brancher.distributions.shapes import Size
-from brancher.distributions.special import log1p_square, log_beta_kernel, log_gamma_half_ratio
+from brancher.distributions.special import (
+    log1p_square,
+    log_beta_kernel,
+    log_gamma_half_ratio,
+    log_minus_digamma,
+)
 
 _HALF_LOG_PI = 0.5 * math.log(math.pi)
 
@@ -58,6 +63,14 @@ class StudentT(td.StudentT, Distribution):
         t = (value - self.loc) / self.scale / root
         normalizer = self.scale.log() + root.log() + _HALF_LOG_PI - log_gamma_half_ratio(0.5 * self.df)
         return -0.5 * (self.df + 1.0) * log1p_square(t) - normalizer
+
+    def entropy(self) -> torch.Tensor:
+        """Differential entropy in nats."""
+        half = 0.5 * self.df
+        # digamma(h + 1/2) - digamma(h), small for large h
+        step = (0.5 / half).log1p() - log_minus_digamma(half + 0.5) + log_minus_digamma(half)
+        width = self.scale.log() + 0.5 * self.df.log() + _HALF_LOG_PI - log_gamma_half_ratio(half)
+        return (half + 0.5) * step + width
 
 
 class FisherSnedecor(td.FisherSnedecor, Distribution):

@@ -64,6 +64,15 @@ class TransformedDistribution(td.TransformedDistribution, Distribution):
         ours, theirs = TransformedDistribution, td.TransformedDistribution
         return expand_wrapper(self, ours, theirs, batch_shape, _instance)
 
+    def _monotonize_cdf(self, value: torch.Tensor) -> torch.Tensor:
+        """A probability of the base as one of the image, or back; torch's detour by 1/2 loses tails."""
+        sign: Any = 1
+        for transform in self.transforms:
+            sign = sign * transform.sign
+        if isinstance(sign, int):
+            return value if sign == 1 else 1.0 - value
+        return torch.where(sign > 0, value, 1.0 - value)
+
     @classmethod
     def infer_shapes(cls, **arg_shapes: Size) -> tuple[torch.Size, torch.Size]:
         """Not determined by argument shapes: a wrapper takes a distribution."""

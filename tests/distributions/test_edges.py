@@ -68,6 +68,11 @@ def fisher(x: Any, d1: Any, d2: Any) -> Any:
     return constant + a * mp.log(y) + b * mp.log1p(-y) - mp.log(x)
 
 
+def relaxed_bernoulli(x: Any, temperature: Any) -> Any:
+    odds = (x / (1 - x)) ** -M(temperature)
+    return mp.log(M(temperature) * odds / (1 + odds) ** 2 / x / (1 - x))
+
+
 def continuous_bernoulli(x: Any, logit: Any) -> Any:
     h = M(logit) / 2
     return 2 * h * (M(x) - M("0.5")) - mp.log(mp.sinh(h) / h)
@@ -282,6 +287,36 @@ FLOAT32: list[tuple[str, Any, float, Any]] = [
     ),
     ("von mises", lambda x: dist.VonMises(0.0, 1e8).log_prob(x), 0.0, von_mises(0, 1e8)),
     ("laplace cdf", lambda x: dist.Laplace(0.0, 1.0).cdf(x), -50.0, mp.exp(-50) / 2),
+    (
+        "cauchy far",
+        lambda x: dist.Cauchy(0.0, 1e-20).log_prob(x),
+        1e20,
+        mp.log(M(1e-20) / (mp.pi * M(1e20) ** 2)),
+    ),
+    (
+        "gamma at a tiny product",
+        lambda x: dist.Gamma(50.0, 1e-10).log_prob(x),
+        1e-30,
+        gamma(1e-30, 50, 1e-10),
+    ),
+    (
+        "inverse gamma near 0",
+        lambda x: dist.InverseGamma(50.0, 1e5).log_prob(x),
+        1e-30,
+        gamma(1e30, 50, 1e5) - 2 * mp.log(M(1e-30)),
+    ),
+    (
+        "relaxed bernoulli near 1",
+        lambda x: dist.RelaxedBernoulli(2.0, logits=0.0).log_prob(x),
+        1 - 2.0**-24,
+        relaxed_bernoulli(1 - M(2) ** -24, 2),
+    ),
+    (
+        "pareto quantile",
+        lambda p: dist.Pareto(1.0, 1e-5).icdf(p),
+        1e-10,
+        mp.exp(-mp.log1p(-M(1e-10)) / M(1e-5)),
+    ),
 ]
 
 
@@ -313,6 +348,40 @@ def test_gradient_at_a_probability_of_zero_is_finite(build: Any, value: float) -
     p = torch.tensor(0.0, requires_grad=True)
     (gradient,) = torch.autograd.grad(build(p).log_prob(torch.tensor(value)), p)
     assert bool(gradient.isfinite())
+
+
+@pytest.mark.parametrize(
+    ("build", "value"),
+    [
+        (lambda a: dist.Gamma(a, 2.0), 0.0),
+        (lambda _: dist.Gamma(1.0, 2.0), 0.0),
+        (lambda a: dist.Weibull(2.0, a), 0.0),
+        (lambda a: dist.Beta(a, 3.0), 0.0),
+        (lambda a: dist.Beta(3.0, a), 1.0),
+        (lambda _: dist.Beta(1.0, 3.0), 0.0),
+        (lambda a: dist.Kumaraswamy(a, 3.0), 0.0),
+        (lambda a: dist.Kumaraswamy(3.0, a), 1.0),
+        (lambda a: dist.RelaxedBernoulli(a, logits=0.0), 1.0),
+        (lambda a: dist.Exponential(a), 0.0),
+        (lambda a: dist.Pareto(a, 2.0), 1.0),
+        (lambda a: dist.GeneralizedPareto(0.0, a, 0.0), 2.0),
+        (lambda a: dist.Cauchy(0.0, a * 1e-20), 1e20),
+    ],
+)
+def test_gradients_where_the_density_is_finite_are_finite(build: Any, value: float) -> None:
+    a = torch.tensor(1.0, requires_grad=True)
+    x = torch.tensor(value, requires_grad=True)
+    density = build(a).log_prob(x)
+    gradients = torch.autograd.grad(density, [a, x], allow_unused=True)
+    assert bool(density.isfinite()) and all(g is None or bool(g.isfinite()) for g in gradients)
+
+
+@pytest.mark.parametrize("scale", [3.0, -3.0])
+def test_tail_of_a_shifted_law_keeps_its_digits(scale: float) -> None:
+    slope = torch.tensor(scale)
+    law = dist.TransformedDistribution(dist.Normal(0.0, 1.0), dist.AffineTransform(0.0, slope))
+    got = law.cdf(torch.tensor(-30.0))
+    assert close(got, mp.ncdf(-10) if scale > 0 else 1 - mp.ncdf(10), 1e-5 if scale > 0 else 1.0)
 
 
 @pytest.mark.parametrize(

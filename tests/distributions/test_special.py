@@ -31,6 +31,13 @@ def test_log_gamma_half_ratio(x: float) -> None:
     assert_close(special.log_gamma_half_ratio(*double(x)), mp.loggamma(M(x) + M("0.5")) - mp.loggamma(M(x)))
 
 
+@pytest.mark.parametrize("x", [1e-10, 0.5, 1.0, 5.0, 39.9, 40.0, 100.0, 1e4, 1e8, 1e15])
+def test_log_minus_digamma(x: float) -> None:
+    got, expected = special.log_minus_digamma(*double(x)), mp.log(M(x)) - mp.digamma(M(x))
+    # relative: the difference is 1 / (2 x) for large x, and log(x) loses log2(2 x log x) bits below 40
+    assert abs(M(float(got)) - expected) <= M("1e-13") * expected
+
+
 @pytest.mark.parametrize(
     ("x", "m"),
     [(0.0, 3.0), (1e-8, 1e-30), (3.0, 2.9), (5.0, 5.0001), (1e8, 1e8 + 1), (1e8, 1.02e8), (1e8, 2e8)],

@@ -121,6 +121,7 @@ class AutoContinuous(AutoGuide):
         law = self.get_posterior()
         return law.rsample() if law.has_rsample else law.sample()
 
+    @torch.no_grad()
     def median(self, *args: Any, **kwargs: Any) -> Tensors:
         """The median of every latent site, by name, shape B + E, all rows of every plate.
 
@@ -132,6 +133,7 @@ class AutoContinuous(AutoGuide):
         # A copy: later steps must not change what was asked for now.
         return self.constrained(JointDraws(self.latents, loc.clone(), torch.Size(), self.rank), args, kwargs)
 
+    @torch.no_grad()
     def quantiles(
         self, quantiles: float | Sequence[float] | torch.Tensor, *args: Any, **kwargs: Any
     ) -> Tensors:

@@ -79,6 +79,7 @@ class AutoDelta(AutoGuide):
         """Only about moving supports: a point has no density that a mask could leave out."""
         return latent.is_bounded
 
+    @torch.no_grad()
     def median(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         """The point of every latent site, by name, shape B + E, all rows of every plate."""
         self.setup(*args, **kwargs)

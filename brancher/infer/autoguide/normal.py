@@ -94,6 +94,7 @@ class AutoNormal(AutoGuide):
             {n: self.show(p, value) for (n, p), value in zip(scales.items(), values, strict=True)},
         )
 
+    @torch.no_grad()
     def median(self, *args: Any, **kwargs: Any) -> Tensors:
         """The median of every latent site, by name, shape B + E, all rows of every plate.
 
@@ -106,6 +107,7 @@ class AutoNormal(AutoGuide):
         points = Points({name: loc.clone() for name, loc in locs.items()})
         return self.constrained(points, args, kwargs)
 
+    @torch.no_grad()
     def quantiles(
         self, quantiles: float | Sequence[float] | torch.Tensor, *args: Any, **kwargs: Any
     ) -> Tensors:

@@ -17,8 +17,10 @@ import pytest
 import torch
 
 PROGRAMS = sorted(Path(__file__).with_name("programs").glob("*.py"))
+# Programs that compile.
+SLOW = {("svi", "case_jit")}
 CASES = [
-    (path.stem, name)
+    pytest.param(path.stem, name, marks=[pytest.mark.slow] if (path.stem, name) in SLOW else [])
     for path in PROGRAMS
     for name in re.findall(r"^def (case_\w+)", path.read_text("utf-8"), re.M)
 ]
@@ -69,12 +71,15 @@ def test_imports_are_changed() -> None:
     ]
 
 
+# Programs write float(loss) and float(parameter) as they like.
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar")
 @pytest.mark.parametrize(("theme", "name"), CASES)
 def test_program_runs(theme: str, name: str) -> None:
     assert [value for _, value in leaves(result(theme, name, "brancher"))]
 
 
 @pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar")
 @pytest.mark.parametrize(("theme", "name"), CASES)
 def test_program_gives_what_pyro_gives(theme: str, name: str) -> None:
     pytest.importorskip("pyro")

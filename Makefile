@@ -86,7 +86,7 @@ wheel-test: wheel  ## build the wheel and run all tests against it, in a clean e
 
 bench: $(INSTALLED)  ## every benchmark against its peers
 	$(BIN)/python -m pip install $(PIP_ARGS) --editable '.[dev,bench]'
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:  ## remove what was built, not the environment
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/output

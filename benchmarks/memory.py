@@ -12,8 +12,8 @@ from harness import report
 from svi_models import MODELS
 
 import brancher
+from brancher import ParamStore, optim
 from brancher import distributions as dist
-from brancher import optim
 from brancher.infer import SVI
 from brancher.infer.autoguide import AutoNormal
 
@@ -30,25 +30,41 @@ def live_tensors() -> int:
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
 
+def measure(way: str, steps: int) -> dict[str, float]:
+    """Memory after a fifth of the steps, and at the end."""
+    model, _, args, _ = MODELS["schools"](brancher, dist)
+    compile = way != "eager"
+    svi = SVI(model, AutoNormal(model), optim.Adam({"lr": 0.001}), store=ParamStore(), compile=compile)
+    found = []
+    for part in (steps // 5, steps - steps // 5):
+        if way == "run":
+            svi.run(part, *args, progress=False)
+        else:
+            for _ in range(part):
+                svi.step(*args)
+        found.append((resident_mib(), live_tensors()))
+    (first, before), (last, after) = found
+    return {
+        "resident [MiB]": last,
+        "growth [MiB]": last - first,
+        "live tensors": after,
+        "growth of live tensors": after - before,
+    }
+
+
 def main() -> None:
-    """Print memory at ten moments of the run."""
+    """Print a row for each way."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=100_000)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
-    model, args = MODELS["schools"](brancher, dist)
-    svi = SVI(model, AutoNormal(model), optim.Adam({"lr": 0.001}))
-    rows = []
-    for done in range(steps + 1):
-        if done % (steps // 10) == 0:
-            rows.append({"step": done, "resident [MiB]": resident_mib(), "live tensors": live_tensors()})
-        svi.step(*args)
-    table = pd.DataFrame(rows).set_index("step")
-    report("memory", table, "brancher")
+    table = pd.DataFrame({way: measure(way, steps) for way in ("eager", "compiled", "run")}).T
     # The first moments still fill caches; svi.history itself takes 32 bytes a step.
-    growth = table["resident [MiB]"].iloc[-1] - table["resident [MiB]"].iloc[2]
     history = 0.8 * steps * 32 / 2**20
-    print(f"growth after a fifth of the run: {growth:.1f} MiB, of which history {history:.1f} MiB")
+    notes = (
+        f"Growth is after a fifth of {steps:,} steps; the history of losses takes {history:.1f} MiB of it."
+    )
+    report("memory", table, "brancher", notes=notes)
 
 
 if __name__ == "__main__":

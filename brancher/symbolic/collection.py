@@ -33,6 +33,10 @@ class VariableCollection:
         self._made: dict[Any, Any] = {}
         self.variables  # noqa: B018  two variables of one name are told at once
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Programs are made again: they know their variables by identity.
+        return {**self.__dict__, "_made": {}}
+
     @property
     def variables(self) -> list[Variable]:
         """All variables, in the order of their declaration."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from brancher.distributions import constraints
 from brancher.errors import SiteError, SiteTypeError
+from brancher.handlers.plate import open_frames
 from brancher.symbolic import edits
 from brancher.symbolic.batches import Value
 from brancher.symbolic.expressions import Constant, Expression, as_expression, as_tensor
@@ -234,12 +236,16 @@ class EmpiricalVariable(Variable):
         return Value(tensor, tensor.dim() - 1)
 
     def draw(self) -> Value:
-        """A draw of rows as one value."""
+        """Draw rows as one value, for each entry of the batch around."""
         count = self.dataset.shape[0]
         size = self.batch_size or count
         weights = torch.ones(count) if self.weights is None else self.weights
-        rows = torch.multinomial(weights, size, replacement=True)
-        return Value(self.dataset[rows], self.dataset.dim())
+        frames = [frame for frame in open_frames() if frame.dim is not None]
+        batch = [1] * max([-(frame.dim or 0) for frame in frames], default=0)
+        for frame in frames:
+            batch[frame.dim or 0] = frame.size
+        rows = torch.multinomial(weights, math.prod(batch) * size, replacement=True)
+        return Value(self.dataset[rows.reshape(*batch, size)], self.dataset.dim())
 
     def static_rank(self, ranks: Sequence[int | None]) -> int | None:
         return self.dataset.dim() - self.has_rows

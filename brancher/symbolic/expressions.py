@@ -151,6 +151,17 @@ def as_parent(tensor: torch.Tensor, data_dim: int = 0, label: str = "given") -> 
     return Given(tensor, data_dim, label)
 
 
+class _WithNumber:
+    """An operator of two operands, one of them a number."""
+
+    def __init__(self, fn: Callable[..., Any], left: Any, right: Any) -> None:
+        self.fn, self.is_left = fn, not isinstance(left, Expression)
+        self.number = left if self.is_left else right
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        return self.fn(self.number, x) if self.is_left else self.fn(x, self.number)
+
+
 class Operation(Expression):
     """A Python operator on expressions and numbers, entry by entry."""
 
@@ -159,9 +170,8 @@ class Operation(Expression):
         self.symbol, self.operands = symbol, operands
         self._fn = SYMBOLS[symbol]
         if len(self.parents) < len(operands):
-            fn, (left, right) = self._fn, operands
             # A number stays one: torch knows operations with numbers, and they keep the dtype.
-            self._fn = (lambda x: fn(x, right)) if isinstance(left, Expression) else (lambda x: fn(left, x))
+            self._fn = _WithNumber(self._fn, *operands)
 
     def __bool__(self) -> bool:
         """Tell whether two variables are the same one: lists of variables ask this."""

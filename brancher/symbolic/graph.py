@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from brancher.errors import SiteError
@@ -47,16 +48,18 @@ def _sorted(nodes: list[Expression], parents_of: ParentsOf) -> list[Expression]:
         missing[id(node)] = len(parents)
         for parent in parents:
             children[id(parent)].append(node)
-    ready = [(node.serial, node) for node in nodes if not missing[id(node)]]
+    # The count decides between nodes of one number, as copies from another process may have.
+    count = itertools.count()
+    ready = [(node.serial, next(count), node) for node in nodes if not missing[id(node)]]
     heapq.heapify(ready)
     order: list[Expression] = []
     while ready:
-        node = heapq.heappop(ready)[1]
+        node = heapq.heappop(ready)[2]
         order.append(node)
         for child in children[id(node)]:
             missing[id(child)] -= 1
             if not missing[id(child)]:
-                heapq.heappush(ready, (child.serial, child))
+                heapq.heappush(ready, (child.serial, next(count), child))
     if len(order) < len(nodes):
         names = [node.name for node in nodes if isinstance(node, Variable) and missing[id(node)]]
         raise SiteError(

@@ -51,7 +51,7 @@ def moments(program: Program, kind: str, number_samples: int) -> pd.DataFrame:
         one = alone.nodes[site.name]
         exact = _exact(one, kind) if site.name in fixed else None
         if exact is not None:
-            rows[site.name] = (_cell(exact), 0.0 * _cell(exact), "exact")
+            rows[site.name] = (_cell(exact), _cell(torch.zeros_like(exact)), "exact")
         else:
             value, error = _from_draws(site, kind, number_samples, one)
             rows[site.name] = (_cell(value), _cell(error), f"{number_samples} draws")
@@ -67,9 +67,8 @@ def _exact(site: Message, kind: str) -> torch.Tensor | None:
         found = site.fn.entropy() if kind == "entropy" else getattr(site.fn, kind)
     except (NotImplementedError, AttributeError):
         return None
-    if not isinstance(found, torch.Tensor) or not bool(torch.isfinite(found).all()):
-        return found if isinstance(found, torch.Tensor) and not bool(torch.isnan(found).any()) else None
-    return found
+    # NaN and infinity are answers too: a Cauchy law has no mean.
+    return found if isinstance(found, torch.Tensor) else None
 
 
 def _from_draws(site: Message, kind: str, count: int, one: Message) -> tuple[torch.Tensor, torch.Tensor]:

@@ -89,7 +89,17 @@ class Program:
         is_posterior: bool = False,
         inputs: Mapping[str, Input] | None = None,
     ) -> None:
+        plates, points, hidden = plates or PlateNames(), tuple(points), tuple(hidden)
         self._roots = list(variables)
+        self._remaking = {
+            "data": data,
+            "plates": plates,
+            "rows": rows,
+            "points": points,
+            "hidden": hidden,
+            "is_posterior": is_posterior,
+            "inputs": inputs,
+        }
         self._inputs = dict(inputs or {})
         self._data = data
         self._is_posterior = is_posterior
@@ -107,12 +117,16 @@ class Program:
             self._parents,
             self._observations,
             rows or {},
-            plates or PlateNames(),
+            plates,
             taken,
             self._input_of,
         )
         self.rows = {v.name: self._rows[id(v)] for v in self.variables if id(v) in self._rows}
         self._compile()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # It knows its nodes by identity: a copy is made of the copied variables.
+        return _remade, (self._roots, self._remaking)
 
     # The graph
 
@@ -321,6 +335,10 @@ class Program:
                 return Value(deterministic(name, value.tensor, value.rank), value.rank)
 
         return run_it
+
+
+def _remade(variables: list[Variable], options: dict[str, Any]) -> Program:
+    return Program(variables, **options)
 
 
 def _shapes(program: Program) -> dict[str, torch.Size]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +21,7 @@ from brancher.symbolic import (
     BF,
     BetaVariable,
     CategoricalVariable,
+    CauchyVariable,
     DeterministicVariable,
     MultivariateNormalVariable,
     NegativeBinomialVariable,
@@ -25,6 +30,7 @@ from brancher.symbolic import (
     ProbabilisticModel,
     RootVariable,
     as_parent,
+    inference,
 )
 
 
@@ -247,3 +253,26 @@ def test_default_dtype_is_followed() -> None:
     torch.set_default_dtype(torch.float64)
     _, b = two()
     assert ProbabilisticModel([b])._get_sample(2)["b"].dtype == torch.float64
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copy_learns_by_itself(copied: Any) -> None:
+    a = NormalVariable(0.0, 1.0, "a", learnable=True)
+    b = NormalVariable(2.0 * a, 1.0, "b")
+    b.observe([1.0, 2.0])
+    model = ProbabilisticModel([b])
+    inference.perform_inference(model, 2, 2, progress=False, compile=False)
+    other = copied(model)
+    pd.testing.assert_frame_equal(
+        other.get_posterior_sample(3, seed=0), model.get_posterior_sample(3, seed=0)
+    )
+    before = model.get_posterior_sample(3, seed=0)
+    inference.perform_inference(other, 20, 2, lr=0.1, progress=False, compile=False)
+    pd.testing.assert_frame_equal(model.get_posterior_sample(3, seed=0), before)
+    assert not other.get_posterior_sample(3, seed=0).equals(before)
+    assert float(other.parameters["a.loc"]) != float(a.parameters["loc"]) == pytest.approx(0.0, abs=0.05)
+
+
+def test_mean_that_does_not_exist_is_not_a_number() -> None:
+    table = ProbabilisticModel([CauchyVariable(0.0, 1.0, "c")]).get_mean()
+    assert np.isnan(table.loc["c", "value"]) and table.loc["c", "method"] == "exact"

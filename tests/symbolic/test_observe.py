@@ -198,3 +198,10 @@ def test_discrete_data_of_labels_with_a_trailing_one() -> None:
     k = BernoulliVariable(logits=BF.sum(x, 1), name="k")
     k.observe(np.array([[1], [0], [1], [1]]))
     assert np.isfinite(ProbabilisticModel([k]).calculate_log_probability())
+
+
+def test_rows_that_are_one_value_are_drawn_for_each_sample() -> None:
+    e = EmpiricalVariable(np.arange(100.0), batch_size=3, name="e")
+    found = ProbabilisticModel([NormalVariable(BF.sum(e), 1e-3, "total")])._get_sample(20)
+    assert found["e"].shape == (20, 1, 3) and found["e"].unique().numel() > 20
+    torch.testing.assert_close(found["total"][:, 0, 0], found["e"].sum((1, 2)), atol=0.01, rtol=1e-4)

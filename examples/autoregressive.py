@@ -6,7 +6,10 @@ forgets a part of itself and is pushed by driving noise:
     x_t ~ Normal(b x_{t-1}, driving),    y_t ~ Normal(x_t, measurement),    0 < b < 1.
 
 The guide is an autoregression as well, with a memory of its own and a shift for every year: it can follow the
-data while neighbouring years stay correlated.
+data while neighbouring years stay correlated. It takes the coefficient and the noises as independent of the
+levels, which gets their means right and makes them too sure: with the levels integrated out exactly, by a
+Kalman filter, b is 0.77 with a standard deviation of 0.12, the driving noise 84 (28) and the measurement
+noise 97 (25).
 
     python examples/autoregressive.py --num-steps 200
 """

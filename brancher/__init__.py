@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from brancher import distributions, handlers, infer, nn, optim, params, plots, poutine
+from brancher import distributions, handlers, infer, nn, ops, optim, params, plots, poutine
 from brancher.absent import refuse
 from brancher.decorators import guide, model
 from brancher.distributions.validation import enable_validation, validation_enabled
@@ -46,6 +46,7 @@ __all__ = [
     "model",
     "module",
     "nn",
+    "ops",
     "optim",
     "param",
     "params",

@@ -25,7 +25,7 @@ LAYERS = (
     ("primitives",),
     ("nn", "optim"),
     ("infer",),
-    ("render",),
+    ("ops", "render"),
     ("symbolic",),
     ("plots", "decorators"),
 )

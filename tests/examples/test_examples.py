@@ -17,6 +17,7 @@ SHORT = {
     "autoregressive": ["--num-steps=60", "--num-samples=200"],
     "bayesian_network": ["--num-steps=120", "--num-samples=20"],
     "eight_schools": ["--num-steps=600", "--num-samples=1000"],
+    "ensemble": ["--num-steps=60", "--num-samples=1000", "--years", "1897", "1900"],
     "gaussian_process": ["--num-steps=10", "--first-year=1991"],
     "minibatch": ["--num-steps=500", "--num-samples=1000"],
     "receptive_fields": ["--num-voxels=3", "--num-steps=150", "--num-samples=100"],
@@ -139,3 +140,21 @@ def test_gaussian_process_forecasts_the_season(run: Any) -> None:
     assert errors.groupby(result.held_back.index.astype(int)).std().max() < 0.8
     assert errors.abs().max() < 4.0
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_ensemble_dates_the_drop(run: Any) -> None:
+    """The models are conjugate: evidence and posterior are known."""
+    result = run("ensemble")
+    flow = pd.read_csv(EXAMPLES / "data" / "nile.csv", index_col="year")["flow"] / 100
+
+    def log_evidence(values: pd.Series) -> float:
+        """Of values with a common level from N(10, 2), each with noise of sd 1.3."""
+        n, distance = len(values), values.to_numpy() - 10.0
+        quadratic = (distance**2).sum() / 1.69 - (distance.sum() / 1.69) ** 2 / (n / 1.69 + 0.25)
+        return float(-0.5 * (n * np.log(2 * np.pi * 1.69) + np.log1p(4.0 * n / 1.69) + quadratic))
+
+    for year in (1897, 1898, 1899, 1900):
+        exact = log_evidence(flow[flow.index < year]) + log_evidence(flow[flow.index >= year])
+        assert result.table.loc[str(year), "log_evidence"] == pytest.approx(exact, abs=0.05)
+    assert result.table.loc["none", "log_evidence"] == pytest.approx(log_evidence(flow), abs=0.05)
+    assert result.draws["drop"].mean() == pytest.approx(2.4, abs=0.1)

@@ -30,10 +30,11 @@ def check_observation(site: Message) -> None:
         return
     batch, event = tuple(fn.batch_shape), tuple(fn.event_shape)
     expected = batch + event
-    _check_shape(site, tuple(value.shape), expected)
+    got = tuple(value.shape)
+    if got != expected:
+        _check_shape(site, got, expected)
+        _warn_repeated(site, got)
     _check_device(site, value)
-    if value.numel() < torch.Size(expected).numel():
-        _warn_repeated(site, tuple(value.shape))
     check_nan(site)
 
 

@@ -45,6 +45,7 @@ from brancher.infer.mcmc import (
     initialize_model,
     log_density,
 )
+from brancher.infer.model_comparison import accuracy_table, compare_models, pointwise_table
 from brancher.infer.predictive import Predictive
 from brancher.infer.samples import Samples, summary
 from brancher.infer.svi import SVI
@@ -77,7 +78,9 @@ __all__ = [
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "Trace_ELBO",
+    "accuracy_table",
     "autoguide",
+    "compare_models",
     "config_enumerate",
     "export",
     "enable_validation",
@@ -93,6 +96,7 @@ __all__ = [
     "initialize_model",
     "log_density",
     "log_likelihood",
+    "pointwise_table",
     "reparam",
     "summary",
 ]

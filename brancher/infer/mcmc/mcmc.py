@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError
+from brancher.infer.log_likelihood import log_likelihood
 from brancher.infer.mcmc import rng
 from brancher.infer.mcmc.density import FunctionDensity
 from brancher.infer.mcmc.engine import STATS, Compile, Engine, make_engine, plain_density
@@ -188,6 +189,20 @@ class MCMC:
     def to_frame(self) -> pd.DataFrame:
         """One row a draw, one column an entry, labelled by plate coordinates."""
         return self._grouped().to_frame()
+
+    def log_likelihood(self) -> Samples:
+        """Log density of every observation under every draw, in nats, ``(chains, draws, *observations)``.
+
+        Raises:
+            InferenceError: the run had no model, or nothing is observed.
+        """
+        if not isinstance(self._density, Potential):
+            raise InferenceError(
+                "MCMC.log_likelihood: expected a run of a model, got none; call run(...) first"
+            )
+        latent = [slot.name for slot in self._density.slots]
+        draws = Samples({name: self._grouped()[name] for name in latent}, batch_ndims=2)
+        return log_likelihood(self._density.model, draws, *self._density.args, **self._density.kwargs)
 
     def to_arviz(self) -> Any:
         """The run for ArviZ, with log likelihood, observed data and sampler statistics.

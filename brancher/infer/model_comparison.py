@@ -59,7 +59,7 @@ def accuracy_table(log_likelihood: Any, relative_ess: float | None = None) -> pd
 
     Example:
         >>> from brancher.infer import accuracy_table
-        >>> accuracy_table({"y": torch.full((100, 3), -1.0)}).loc["loo", "elpd"]
+        >>> float(accuracy_table({"y": torch.full((100, 3), -1.0)}).loc["loo", "elpd"])
         -3.0
     """
     import pandas as pd

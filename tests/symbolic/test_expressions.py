@@ -188,11 +188,15 @@ def test_text_is_no_operand_error() -> None:
 
 
 SCRIPT = """
-from brancher.symbolic import BF, NormalVariable, ProbabilisticModel
+from brancher.symbolic import BF, NormalVariable, ProbabilisticModel, inference
 names = ["z", "y", "alpha", "x", "b"]
 parents = [NormalVariable(0.0, 1.0, n) for n in names]
 child = NormalVariable(parents[3] * parents[0] + BF.exp(parents[4]) - parents[1] * parents[2], 1.0, "c")
-found = ProbabilisticModel([child]).get_sample(3, seed=5).to_json(double_precision=15)
+model = ProbabilisticModel([child])
+found = model.get_sample(3, seed=5).to_json(double_precision=15)
+child.observe([0.5, 1.5])
+inference.perform_inference(model, 5, 3, seed=0, progress=False, compile=False)
+found += model.diagnostics["loss curve"].to_json(double_precision=15)
 """
 
 

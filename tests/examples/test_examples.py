@@ -14,13 +14,14 @@ import torch
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 SHORT = {
-    "autoregressive": ["--num-steps=60", "--num-samples=200"],
+    "autoregressive": ["--num-steps=40", "--num-samples=100"],
     "bayesian_network": ["--num-steps=120", "--num-samples=20"],
     "eight_schools": ["--num-steps=600", "--num-samples=1000"],
     "ensemble": ["--num-steps=60", "--num-samples=1000", "--years", "1897", "1900"],
     "gaussian_process": ["--num-steps=10", "--first-year=1991"],
-    "minibatch": ["--num-steps=500", "--num-samples=1000"],
+    "minibatch": ["--num-steps=400", "--num-samples=1000"],
     "receptive_fields": ["--num-voxels=3", "--num-steps=150", "--num-samples=100"],
+    "random_walk": ["--num-steps=60", "--num-samples=500", "--until=1913"],
     "regression": ["--num-steps=400", "--num-samples=500"],
     "seed_autoregressive": ["--num-steps=40", "--num-tuned-steps=150", "--num-samples=2000"],
     "symbolic_vae": ["--num-steps=60"],
@@ -158,3 +159,16 @@ def test_ensemble_dates_the_drop(run: Any) -> None:
         assert result.table.loc[str(year), "log_evidence"] == pytest.approx(exact, abs=0.05)
     assert result.table.loc["none", "log_evidence"] == pytest.approx(log_evidence(flow), abs=0.05)
     assert result.draws["drop"].mean() == pytest.approx(2.4, abs=0.1)
+
+
+def test_random_walk_bridges_its_gap(run: Any) -> None:
+    result = run("random_walk")
+    step, noise = result.table["mean"]
+    seen = np.flatnonzero(result.measured.notna())
+    years = np.arange(len(result.level))
+    prior = 4.0 + step**2 * np.minimum(years[:, None], years[None, :])
+    gain = prior[:, seen] @ np.linalg.inv(prior[np.ix_(seen, seen)] + noise**2 * np.eye(len(seen)))
+    exact = 10.0 + gain @ (result.measured.to_numpy()[seen] - 10.0)
+    # The flows' standard deviation is 1.7; the rest is the short training.
+    assert np.abs(result.level.mean(axis=1) - exact).mean() < 0.3
+    assert result.level.index[-1] == 1913 + 15

@@ -88,9 +88,15 @@ class TimeSeries(ProbabilisticModel):
                 self._random(self._by_time[time].name).observe(data)
 
     def set_posterior_model(self, model: Any) -> None:
-        """Say what approximates the posterior; another series is prolonged to the times of this one."""
-        if isinstance(model, TimeSeries):
-            model._reach(self.times)
+        """Say what approximates the posterior.
+
+        Args:
+            model: as of :meth:`ProbabilisticModel.set_posterior_model`. Another series, alone or in a list,
+                is prolonged to the times of this one.
+        """
+        for part in model if isinstance(model, (list, tuple)) else [model]:
+            if isinstance(part, TimeSeries):
+                part._reach(self.times)
         super().set_posterior_model(model)
 
     def get_timeseries_sample(

@@ -85,7 +85,7 @@ def _regression_data() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.
 
 def test_regression_mean_and_covariance_to_two_percent() -> None:
     x, y, mean, covariance = _regression_data()
-    guide = fit(AutoMultivariateNormal(regression), x, y, steps=1000, num_particles=300)
+    guide = fit(AutoMultivariateNormal(regression), x, y, steps=500, num_particles=300)
     posterior = guide.get_posterior()
     torch.testing.assert_close(posterior.mean, mean, rtol=0.02, atol=0)
     scale = covariance.diagonal().sqrt()

@@ -79,12 +79,14 @@ def test_gradient_is_unbiased(kind, family, loss):
     assert_unbiased(grads, exact_gradient(kind))
 
 
+# Every run draws its rows, so replicates are runs; 40 particles average out the rest. 600 runs see a
+# bias of a fifth of the gradient's spread over rows, 5000 one of a fifteenth.
+@pytest.mark.parametrize("repeats", [600, pytest.param(5000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", [dist.Normal, ScoreNormal], ids=["pathwise", "score"])
-def test_gradient_is_unbiased_in_a_subsampled_plate(family):
-    # Every run draws its rows, so replicates are runs; 40 particles average out the rest.
+def test_gradient_is_unbiased_in_a_subsampled_plate(family, repeats):
     model, guide = make("subsample", family)
     elbo = Trace_ELBO(num_particles=40, vectorize_particles=True)
-    assert_unbiased(replicate(elbo, model, guide, 5000), exact_gradient("subsample"))
+    assert_unbiased(replicate(elbo, model, guide, repeats), exact_gradient("subsample"))
 
 
 def assert_unbiased(grads, expected):
@@ -149,5 +151,5 @@ def test_rao_blackwell_keeps_rows_apart():
 def test_sequential_and_vectorized_particles_agree_in_expectation():
     model, guide = make("plain", dist.Normal)
     for vectorized in (False, True):
-        grads = replicate(Trace_ELBO(num_particles=50, vectorize_particles=vectorized), model, guide, 60)
+        grads = replicate(Trace_ELBO(num_particles=20, vectorize_particles=vectorized), model, guide, 40)
         assert_unbiased(grads, exact_gradient("plain"))

@@ -144,3 +144,18 @@ def test_long_chain_is_built_sampled_and_scored_fast() -> None:
     # Processor time; a shared machine may take a few times what an idle one does.
     assert max(built - start, sampled - built, scored - sampled) < 3.0
     assert torch.isfinite(values["x1999"]).all()
+
+
+@pytest.mark.slow
+def test_compiled_iterations_are_the_eager_ones(make_autoregressive: Any) -> None:
+    def losses(compiled: bool) -> Any:
+        ar = make_autoregressive(4)
+        [yt.observe(value) for yt, value in zip(ar["y"], Y[:4], strict=True)]
+        ar["model"].set_posterior_model(ar["posterior"])
+        result = inference.perform_inference(
+            ar["model"], 20, 30, optimizer="SGD", lr=0.001, seed=0, progress=False, compile=compiled
+        )
+        return result.losses
+
+    # The same draws in the same order; only rounding differs.
+    np.testing.assert_allclose(losses(True), losses(False), rtol=1e-3)

@@ -62,10 +62,8 @@ INSTEAD: dict[str, dict[str, str]] = {
         "UnitJacobianReparam": "use TransformReparam, or write an infer.reparam.Reparam",
     },
     "brancher.nn": {
-        "ConditionalAutoRegressiveNN": "use infer.autoguide.AffineAutoregressive, or a torch module",
+        "ConditionalAutoRegressiveNN": "concatenate the inputs of a network of your own",
         "ConditionalDenseNN": "concatenate the inputs of a DenseNN",
-        "MaskedLinear": "use infer.autoguide.AffineAutoregressive, or a torch module",
-        "AutoRegressiveNN": "use infer.autoguide.AffineAutoregressive, or a torch module",
     },
     "brancher.optim": {
         "DCTAdam": "use Adam, with a reparametrised model",

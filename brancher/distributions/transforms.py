@@ -32,6 +32,23 @@ from torch.nn.functional import logsigmoid
 
 from brancher.distributions import constraints
 from brancher.distributions.constraints import same_value
+from brancher.distributions.flows import (
+    AffineAutoregressive,
+    AffineCoupling,
+    ComposeTransformModule,
+    Planar,
+    Spline,
+    SplineAutoregressive,
+    SplineCoupling,
+    TransformModule,
+    affine_autoregressive,
+    affine_coupling,
+    iterated,
+    planar,
+    spline,
+    spline_autoregressive,
+    spline_coupling,
+)
 from brancher.distributions.matrix_transforms import (
     CorrCholeskyTransform,
     CorrMatrixTransform,
@@ -48,9 +65,12 @@ from brancher.distributions.matrix_transforms import (
 
 __all__ = [
     "AbsTransform",
+    "AffineAutoregressive",
+    "AffineCoupling",
     "AffineTransform",
     "CatTransform",
     "ComposeTransform",
+    "ComposeTransformModule",
     "CorrCholeskyTransform",
     "CorrMatrixTransform",
     "CumulativeDistributionTransform",
@@ -64,6 +84,7 @@ __all__ = [
     "OrderedTransform",
     "Permute",
     "PermuteTransform",
+    "Planar",
     "PositiveDefiniteFromCholesky",
     "PositiveDefiniteTransform",
     "PowerTransform",
@@ -73,14 +94,26 @@ __all__ = [
     "SoftplusLowerCholeskyTransform",
     "SoftplusLowerCholeskyVectorTransform",
     "SoftplusTransform",
+    "Spline",
+    "SplineAutoregressive",
+    "SplineCoupling",
     "StackTransform",
     "StereographicTransform",
     "StickBreakingTransform",
     "TanhTransform",
     "Transform",
+    "TransformModule",
     "UnitLowerCholeskyTransform",
     "UnitLowerCholeskyVectorTransform",
+    "affine_autoregressive",
+    "affine_coupling",
     "identity_transform",
+    "iterated",
+    "permute",
+    "planar",
+    "spline",
+    "spline_autoregressive",
+    "spline_coupling",
 ]
 
 
@@ -253,6 +286,11 @@ class Permute(Transform):
 
 
 PermuteTransform = Permute
+
+
+def permute(input_dim: int, permutation: torch.Tensor | None = None, dim: int = -1) -> Permute:
+    """Make a :class:`Permute`; at random by default."""
+    return Permute(torch.randperm(input_dim) if permutation is None else permutation, dim)
 
 
 class LowerCholeskyAffine(Transform):

@@ -3,15 +3,17 @@
 from typing import TYPE_CHECKING
 
 from brancher.absent import refuse
+from brancher.distributions.flows import AutoRegressiveNN, DenseNN, MaskedLinear
 from brancher.nn.attributes import PyroParam, PyroSample
-from brancher.nn.dense import DenseNN
 from brancher.nn.module import PyroModule, PyroModuleList, pyro_method, to_pyro_module_
 
 if not TYPE_CHECKING:
     __getattr__ = refuse(__name__)
 
 __all__ = [
+    "AutoRegressiveNN",
     "DenseNN",
+    "MaskedLinear",
     "PyroModule",
     "PyroModuleList",
     "PyroParam",

@@ -1,0 +1,154 @@
+"""Learnable flows: Jacobians, inverses, and their place in models and guides."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import brancher.distributions as dist
+from brancher import get_param_store, module, sample
+from brancher.distributions.transforms import (
+    affine_autoregressive,
+    affine_coupling,
+    iterated,
+    permute,
+    planar,
+    spline,
+    spline_autoregressive,
+    spline_coupling,
+)
+from brancher.errors import DistributionError, ParamError
+from brancher.infer import SVI
+from brancher.infer.autoguide import AutoNormalizingFlow
+from brancher.nn import AutoRegressiveNN
+from brancher.optim import Adam
+
+FLOWS: dict[str, Callable[[], Any]] = {
+    "affine autoregressive": lambda: affine_autoregressive(4, [16, 8]),
+    "affine coupling": lambda: affine_coupling(4),
+    "planar": lambda: planar(4),
+    "spline": lambda: spline(4),
+    "spline autoregressive": lambda: spline_autoregressive(4, count_bins=5),
+    "spline coupling": lambda: spline_coupling(4, count_bins=5, bound=2.0),
+    "several": lambda: iterated(2, affine_coupling, 4),
+}
+
+
+def wild(kind: str) -> Any:
+    """A flow far from the identity, in double precision."""
+    torch.manual_seed(1)
+    flow = FLOWS[kind]().double()
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.5)
+    return flow
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+def test_slope_is_the_jacobian(kind: str) -> None:
+    flow = wild(kind)
+    for x in 1.5 * torch.randn(5, 4, dtype=torch.float64):
+        jacobian = torch.autograd.functional.jacobian(flow, x)
+        slope = flow.log_abs_det_jacobian(x, flow(x))
+        torch.testing.assert_close(slope, torch.linalg.slogdet(jacobian).logabsdet)
+
+
+@pytest.mark.parametrize("kind", sorted(FLOWS.keys() - {"planar"}))
+def test_inverse_goes_back(kind: str) -> None:
+    flow, x = wild(kind), 2.0 * torch.randn(7, 4, dtype=torch.float64)
+    torch.testing.assert_close(flow.inv(flow(x).clone()), x, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+def test_draws_have_the_density_of_the_change_of_variables(kind: str) -> None:
+    flow = wild(kind)
+    base = dist.Normal(torch.zeros(4, dtype=torch.float64), 1.0).to_event(1)
+    x = base.sample((3,))
+    law = dist.TransformedDistribution(base, [flow])
+    y = flow(x)
+    torch.testing.assert_close(law.log_prob(y), base.log_prob(x) - flow.log_abs_det_jacobian(x, y))
+
+
+@pytest.mark.parametrize("kind", ["affine autoregressive", "spline", "spline coupling"])
+def test_flow_is_staged(kind: str) -> None:
+    flow, x = FLOWS[kind](), torch.randn(3, 4)
+    graph = make_fx(lambda x: flow.log_abs_det_jacobian(x, flow(x)))(x)
+    torch.testing.assert_close(graph(x + 0.1), flow.log_abs_det_jacobian(x + 0.1, x))
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+def test_flow_is_copied_and_pickled_after_a_draw(kind: str) -> None:
+    flow, x = FLOWS[kind](), torch.randn(2, 4)
+    y = flow(x)
+    for twin in (copy.deepcopy(flow), pickle.loads(pickle.dumps(flow))):
+        torch.testing.assert_close(twin(x), y)
+        assert len(list(twin.parameters())) == len(list(flow.parameters())) > 0
+
+
+def test_spline_is_the_identity_outside_its_bound() -> None:
+    x = torch.tensor([[-5.0, 3.1, 4.0, 100.0]])
+    flow = spline(4)
+    assert torch.equal(flow(x), x) and flow.log_abs_det_jacobian(x, x).item() == 0.0
+
+
+def test_outputs_see_the_entries_before_them_alone() -> None:
+    order = torch.tensor([2, 0, 3, 1])
+    network = AutoRegressiveNN(4, [16, 16], (1,), permutation=order, skip_connections=True)
+    jacobian = torch.autograd.functional.jacobian(network, torch.randn(4))[order][:, order]
+    assert torch.equal(jacobian, jacobian.tril(-1)) and bool((jacobian.tril(-1) != 0).any())
+
+
+def test_parameters_of_several_sizes() -> None:
+    first, second = AutoRegressiveNN(3, [8], (2, 1))(torch.zeros(5, 3))
+    assert first.shape == (5, 2, 3) and second.shape == (5, 1, 3)
+
+
+def test_permute_is_a_reordering() -> None:
+    assert permute(5)(torch.arange(5.0)).sort().values.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_flow_learns_a_density_of_data() -> None:
+    flow = spline_coupling(2, hidden_dims=[16])
+    law = dist.TransformedDistribution(dist.Normal(torch.zeros(2), 1.0).to_event(1), [flow])
+    angle = torch.rand(100) * 3.0
+    data = torch.stack([angle.cos(), angle.sin()], -1) * 2.0 + 0.1 * torch.randn(100, 2)
+
+    def model() -> None:
+        module("flow", flow)
+        with dist.validation_enabled(False):
+            sample("x", law.expand([100]).to_event(1), obs=data)
+
+    svi = SVI(model, lambda: None, Adam({"lr": 0.02}))
+    losses = [svi.step() for _ in range(40)]
+    assert losses[-1] < losses[0] - 50.0
+    assert any(name.startswith("flow.") for name in get_param_store())
+
+
+def test_flows_serve_a_guide() -> None:
+    def model() -> torch.Tensor:
+        return sample("x", dist.Normal(torch.ones(3), 1.0).to_event(1))
+
+    svi = SVI(model, AutoNormalizingFlow(model, partial(iterated, 2, affine_autoregressive)))
+    assert all(torch.isfinite(torch.tensor(svi.step())) for _ in range(3))
+
+
+def test_inverse_of_planar_error() -> None:
+    with pytest.raises(DistributionError, match="Planar: expected the last draw"):
+        planar(2).inv(torch.zeros(2))
+
+
+def test_order_of_spline_error() -> None:
+    with pytest.raises(DistributionError, match="expected order='quadratic', got 'linear'"):
+        spline(2, order="linear")
+
+
+def test_sizes_of_network_error() -> None:
+    with pytest.raises(ParamError, match=r"AutoRegressiveNN: expected sizes as ints > 0, got \(3, 0, 1, 1\)"):
+        AutoRegressiveNN(3, [0])

@@ -130,10 +130,11 @@ def test_density_is_that_of_the_increments() -> None:
         np.array([0.1, NAN, 0.3]),
         torch.tensor([0.1, NAN, 0.3]),
         pd.Series([0.1, NAN, 0.3]),
+        pd.DataFrame({0: [0.1, NAN, 0.3]}),
         {0: 0.1, 2: 0.3},
         {"x0": 0.1, "x2": 0.3},
     ],
-    ids=["list", "array", "tensor", "Series", "times", "names"],
+    ids=["list", "array", "tensor", "Series", "frame", "times", "names"],
 )
 def test_data_forms(data: Any) -> None:
     process = walk()
@@ -146,6 +147,25 @@ def test_sample_can_be_observed() -> None:
     process, other = walk(), walk()
     process.observe(other.get_timeseries_sample(1, 6)[0])
     assert len(process.observed_variables) == 6
+
+
+def test_columns_are_independent_series() -> None:
+    process, single = walk(), walk()
+    frame = pd.DataFrame({"a": [0.1, 0.2], "b": [1.0, 1.5]}, index=[0, 1])
+    process.observe(frame)
+    total = 0.0
+    for column in frame:
+        single.observe(frame[column])
+        total += single.calculate_log_probability()
+    assert process.calculate_log_probability() == pytest.approx(total, rel=1e-5)
+
+
+def test_table_by_variables_is_taken_by_name() -> None:
+    process = walk()
+    process.get_timeseries_sample(1, 3)
+    process.observe(pd.DataFrame({"x0": [0.5], "x2": [0.7]}))
+    assert [v.name for v in process.observed_variables] == ["x0", "x2"]
+    assert process.at(2).data.tolist() == pytest.approx([0.7])
 
 
 def test_vectors_are_rows_of_a_frame() -> None:

@@ -69,15 +69,16 @@ class TimeSeries(ProbabilisticModel):
 
         Args:
             values: a Series, or a mapping, by time; a DataFrame by time, a column an entry of the
-                variables; a list or array of values from the first time on. NaN is a gap. A mapping or
-                table by variables or their names is taken as by :class:`ProbabilisticModel`.
+                variables, or for scalars an independent series; a list or array of values from the first
+                time on. NaN is a gap. A mapping or table by variables or their names is taken as by
+                :class:`ProbabilisticModel`.
 
         Raises:
             UnknownNameError: a time is none of the series'.
             SiteTypeError: a variable has no law.
         """
         given = _by_label(values)
-        if given is None or _names_variables(given, self.variables):
+        if given is None or any(_names_variables(each, self.variables) for each in (values, given)):
             super().observe(values)
             return
         times = self._first(len(given)) if isinstance(given, list) else self._reach(list(given))
@@ -310,7 +311,7 @@ def _by_label(values: Any) -> dict[Any, Any] | list[Any] | None:
 
 def _names_variables(given: Any, variables: Sequence[Variable]) -> bool:
     names = {variable.name for variable in variables}
-    keys = list(given) if isinstance(given, dict) else []
+    keys = getattr(given, "columns", given if isinstance(given, dict) else ())
     return any(isinstance(key, Variable) or (isinstance(key, str) and key in names) for key in keys)
 
 

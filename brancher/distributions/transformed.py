@@ -64,6 +64,13 @@ class TransformedDistribution(td.TransformedDistribution, Distribution):
         ours, theirs = TransformedDistribution, td.TransformedDistribution
         return expand_wrapper(self, ours, theirs, batch_shape, _instance)
 
+    def clear_cache(self) -> None:
+        """Let the transforms forget their last draw, as before a step of training on data."""
+        for transform in self.transforms:
+            for part in transform.parts if isinstance(transform, ComposeTransform) else [transform]:
+                if getattr(part, "_cache_size", 0):
+                    part._cached_x_y = None, None
+
     def _monotonize_cdf(self, value: torch.Tensor) -> torch.Tensor:
         """A probability of the base as one of the image, or back; torch's detour by 1/2 loses tails."""
         sign: Any = 1

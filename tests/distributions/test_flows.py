@@ -152,3 +152,11 @@ def test_order_of_spline_error() -> None:
 def test_sizes_of_network_error() -> None:
     with pytest.raises(ParamError, match=r"AutoRegressiveNN: expected sizes as ints > 0, got \(3, 0, 1, 1\)"):
         AutoRegressiveNN(3, [0])
+
+
+def test_cleared_cache_holds_no_graph() -> None:
+    flow = affine_autoregressive(2)
+    law = dist.TransformedDistribution(dist.Normal(torch.zeros(2), 1.0), [iterated(1, lambda: flow)])
+    assert law.rsample() is flow._cached_x_y[1]
+    law.clear_cache()
+    assert flow._cached_x_y == (None, None)

@@ -160,6 +160,14 @@ def test_columns_are_independent_series() -> None:
     assert process.calculate_log_probability() == pytest.approx(total, rel=1e-5)
 
 
+def test_draws_from_several_series_error() -> None:
+    process = walk()
+    process.observe({1: [1.0, 2.0, 3.0]})
+    fit(process, (3, 0.01))
+    with pytest.raises(SiteError, match="expected one series of data to draw from, got 3 for 'x1'"):
+        process.get_posterior_timeseries_sample(5, 3)
+
+
 def test_table_by_variables_is_taken_by_name() -> None:
     process = walk()
     process.get_timeseries_sample(1, 3)

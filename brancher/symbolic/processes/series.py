@@ -142,6 +142,7 @@ class TimeSeries(ProbabilisticModel):
 
         Raises:
             InferenceError: there is no posterior.
+            SiteError: several series are observed at once.
             UnknownNameError: a time is none of the series'.
         """
         times = self._asked(query_points)
@@ -242,6 +243,13 @@ class TimeSeries(ProbabilisticModel):
         if not self.keeps_data:
             return {}
         observed = [v for v in self.series if isinstance(v, RandomVariable)]
+        rows = self._program().rows
+        several = [v.name for v in observed if v.is_observed and v.name in rows]
+        if several:
+            raise SiteError(
+                f"time series: expected one series of data to draw from, got {rows[several[0]].size} for "
+                f"'{several[0]}'; observe one, and keep the posterior"
+            )
         return {v: v.data for v in observed if isinstance(v.data, torch.Tensor)}
 
     def _frame(self, times: Sequence[Any], values: Mapping[str, torch.Tensor], count: int) -> pd.DataFrame:

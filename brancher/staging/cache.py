@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,19 @@ def directory() -> Path | None:
 
 def scratch() -> Path:
     """Return a folder to build in: the cache, or a temporary folder of this process."""
-    return directory() or Path(tempfile.mkdtemp(prefix="brancher-"))
+    return directory() or _temporary()
+
+
+@functools.cache
+def _temporary() -> Path:
+    folder, owner = Path(tempfile.mkdtemp(prefix="brancher-")), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # and not a fork
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
 
 
 def digest(*parts: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import sys
 import threading
@@ -87,7 +88,7 @@ def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str 
             return Compiled(backend.compile_artifact(pure.graph, pure.fakes), outputs, writes, None, False)
         command = backend.compile_command(compiler)
     folder = cache.scratch()
-    text, library = folder / f"{key}.cpp", folder / f"{key}.so"
+    text, library = folder / f"{key}.{os.getpid()}.cpp", folder / f"{key}.so"
     text.write_text(source)
     tag = cache.digest(*command, torch.__version__, str(torch.version.git_version))
     native.build([*command, *native.header_flags(folder, tag)], text, library)

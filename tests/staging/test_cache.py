@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,3 +79,10 @@ def test_stored_facts_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     cache.store("k", tmp_path, {"outputs": 2})
     assert cache.load("k") == (tmp_path / "k.so", {"outputs": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["k.json", "k.so"]
+
+
+def test_without_a_cache_no_folder_outlives_the_process(tmp_path):
+    program = "from brancher.staging import cache; assert cache.scratch().name.startswith('brancher-')"
+    settings = {**os.environ, "BRANCHER_CACHE_DIR": "", "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], check=True, env=settings)
+    assert list(tmp_path.glob("brancher-*")) == []

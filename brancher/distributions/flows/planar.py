@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from brancher.distributions.flow_transforms import PlanarTransform
 from brancher.distributions.flows.module import TransformModule
 from brancher.errors import DistributionError
 
@@ -29,14 +29,11 @@ class Planar(TransformModule):
         self.u = nn.Parameter(torch.randn(input_dim) / input_dim**0.5)
         self.w = nn.Parameter(torch.randn(input_dim) / input_dim**0.5)
 
-    def _u(self) -> torch.Tensor:
-        product = (self.u * self.w).sum()
-        needed = F.softplus(product) - 1.0
-        return self.u + (needed - product) * self.w / self.w.square().sum()
+    def _map(self) -> PlanarTransform:
+        return PlanarTransform(self.w, self.u, self.bias)
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
-        inside = (x * self.w).sum(-1, keepdim=True) + self.bias
-        return x + self._u() * torch.tanh(inside)
+        return self._map()._call(x)
 
     def _inverse(self, y: torch.Tensor) -> torch.Tensor:
         raise DistributionError(
@@ -46,8 +43,7 @@ class Planar(TransformModule):
 
     def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Log-determinant at ``x``, shape of ``x`` without its last dimension."""
-        inside = (x * self.w).sum(-1) + self.bias
-        return torch.log1p((1.0 - torch.tanh(inside).square()) * (self._u() * self.w).sum())
+        return self._map().log_abs_det_jacobian(x, y)
 
 
 def planar(input_dim: int) -> Planar:

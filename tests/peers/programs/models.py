@@ -101,7 +101,8 @@ def case_half_labelled():
         Adam({"lr": 0.1}),
         TraceEnum_ELBO(max_plate_nesting=1),
     )
-    return values_of(svi, x), values_of(svi, x, torch.eye(3)[[0, 2, 1, 0]]), classify.weight.detach()
+    losses, weight = values_of(svi, x), classify.weight.detach().clone()
+    return losses, weight, values_of(svi, x, torch.eye(3)[[0, 2, 1, 0]])
 
 
 def case_sequences_of_unequal_length():

@@ -155,6 +155,32 @@ def test_prediction_is_the_closed_form() -> None:
     np.testing.assert_array_equal(found.index, NEW)
 
 
+def test_index_is_what_was_given() -> None:
+    torch.set_default_dtype(torch.float32)
+    process = noisy()
+    y = process(X)
+    y.observe(Y)
+    years = np.array([1980.0417, 1980.125])
+    assert process.predict(years, given=y).index.tolist() == years.tolist()
+    named = process.predict(RootVariable(NEW, name="year"), given=y)
+    assert named.index.name == "year" and len(named) == 4
+
+
+def test_data_that_do_not_fit_error() -> None:
+    y = noisy()(X)
+    y.observe([1.0, 2.0])
+    with pytest.raises(SiteError, match=r"variable 'f': expected data of shape \[7\]"):
+        ProbabilisticModel([y]).calculate_log_probability()
+
+
+def test_prediction_from_nan_error() -> None:
+    process = noisy()
+    y = process(X)
+    y.observe(np.where(X == 0.0, np.nan, Y))
+    with pytest.raises(SiteError, match="variable 'f': expected data without NaN to predict from, got 1 NaN"):
+        process.predict(NEW, given=y)
+
+
 def test_new_measurements_have_noise() -> None:
     process = noisy()
     y = process(X)

@@ -16,22 +16,36 @@ from brancher.symbolic.processes.markov import MarkovProcess
 from brancher.symbolic.processes.means import ConstantMean, Mean, MeanFunction
 from brancher.symbolic.processes.series import DiscreteTimeSeries, TimeSeries
 
+# Short names, under which programs import them mostly.
+SquaredExponential = SquaredExponentialCovariance
+Exponential = ExponentialCovariance
+Matern = MaternCovariance
+Periodic = PeriodicCovariance
+Harmonic = HarmonicCovariance
+WhiteNoise = WhiteNoiseCovariance
+
 __all__ = [
     "ConstantMean",
     "Covariance",
     "CovarianceFunction",
     "DiscreteTimeSeries",
+    "Exponential",
     "ExponentialCovariance",
     "GaussianProcess",
+    "Harmonic",
     "HarmonicCovariance",
     "LatentTimeSeriesModel",
     "MarkovProcess",
+    "Matern",
     "MaternCovariance",
     "Mean",
     "MeanFunction",
+    "Periodic",
     "PeriodicCovariance",
     "ProcessVariable",
+    "SquaredExponential",
     "SquaredExponentialCovariance",
     "TimeSeries",
+    "WhiteNoise",
     "WhiteNoiseCovariance",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from brancher.errors import InferenceError, SiteError, SiteTypeError
@@ -158,7 +159,7 @@ class GaussianProcess:
             One row an input: ``mean``, ``sd`` and the ends of the band, such as ``5%`` and ``95%``.
 
         Raises:
-            SiteError: a given variable has no data.
+            SiteError: a given variable has no data, several series of them, or NaN.
             InferenceError: settings are random, and no model with a posterior is given.
         """
         import pandas as pd
@@ -171,11 +172,12 @@ class GaussianProcess:
         parts = {"mean": law.mean, "variance": variance, "inputs": inputs}
         variables = [DeterministicVariable(part, f"{self.name}*.{key}") for key, part in parts.items()]
         means, variances, at = _drawn(variables, model, number_samples, seed)
-        points = at[0].squeeze(-1)
-        if points.dim() == 1:
-            index = pd.Index(points.numpy(), name=getattr(inputs, "name", "x"))
+        # Inputs as they were given: a tensor may hold fewer digits.
+        points = np.asarray(at[0].squeeze(-1) if isinstance(x, Expression) else x)
+        if points.ndim == 1:
+            index = pd.Index(points, name=getattr(inputs, "name", "x"))
         else:
-            index = pd.MultiIndex.from_arrays(list(points.T.numpy()))
+            index = pd.MultiIndex.from_arrays(list(points.T))
         return mixture_band(means, variances, prob).set_index(index)
 
     # Inside
@@ -224,6 +226,11 @@ class GaussianProcess:
                         f"{list(data.shape)}"
                     )
                 data = data[0]
+            if isinstance(data, torch.Tensor) and bool(torch.isnan(data).any()):
+                raise SiteError(
+                    f"variable '{source.name}': expected data without NaN to predict from, got "
+                    f"{int(torch.isnan(data).sum())} NaN; leave their inputs out"
+                )
             values.append(as_expression(data))
         return sources, values
 

@@ -28,7 +28,8 @@ class lift(NamedMessenger):  # noqa: N801
         if not (isinstance(prior, Mapping) or callable(prior) or hasattr(prior, "log_prob")):
             raise HandlerTypeError(
                 "lift: expected prior as a distribution, a mapping from parameter name to distribution or "
-                f"a function, got {type(prior).__name__}"
+                f"a function, got {type(prior).__name__}; write lift(fn, prior={{'w': dist.Normal(0.0, "
+                "1.0)})"
             )
         self.prior = prior
         super().__init__(fn, prior if isinstance(prior, Mapping) else ())

@@ -19,6 +19,9 @@ class reparam(NamedMessenger):  # noqa: N801
     Args:
         fn: the model.
         config: strategies by site name, or a function from a site to a strategy or None.
+
+    Raises:
+        HandlerTypeError: ``config`` or a strategy is of another kind.
     """
 
     def __init__(
@@ -41,6 +44,11 @@ class reparam(NamedMessenger):  # noqa: N801
         strategy = self.config.get(message.name) if isinstance(self.config, Mapping) else self.config(message)
         if strategy is None:
             return
+        if not hasattr(strategy, "apply"):
+            raise HandlerTypeError(
+                f"reparam: expected a strategy for site '{message.name}', got {strategy!r} of type "
+                f"{type(strategy).__name__}; write config={{'{message.name}': LocScaleReparam()}}"
+            )
         rewritten = strategy.apply(message)
         if rewritten["fn"] is None:
             message.type = "deterministic"

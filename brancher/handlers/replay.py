@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import NoneType
 from typing import Any
 
 from brancher.distributions.validation import is_validating
@@ -43,6 +44,11 @@ class replay(Messenger):  # noqa: N801
             raise HandlerTypeError(
                 "replay: expected a trace or params, got neither; write replay(fn, trace=t)"
             )
+        if not isinstance(trace, (Trace, NoneType)) and not _are_sites(trace):
+            raise HandlerTypeError(
+                f"replay: expected trace as a Trace, got {type(trace).__name__}; write replay(fn, "
+                "trace=handlers.trace(guide).get_trace()), or substitute(fn, data={...}) for values by name"
+            )
         self.trace = trace
         self.nodes: Mapping[str, Message] = trace.nodes if isinstance(trace, Trace) else trace or {}
         self.params = params or {}
@@ -70,6 +76,10 @@ class replay(Messenger):  # noqa: N801
                 message.value = site.value
         elif kind == "param" and message.name in self.params:
             message.value = self.params[message.name]
+
+
+def _are_sites(trace: Any) -> bool:
+    return isinstance(trace, Mapping) and all(isinstance(site, Message) for site in trace.values())
 
 
 def _check_plates(message: Message, site: Message) -> None:

@@ -224,6 +224,11 @@ def _bad_kind(name: str, value: Any) -> ParamTypeError:
 def _check_event_dim(
     name: str, value: torch.Tensor, constraint: constraints.Constraint, event_dim: int | None
 ) -> None:
+    if event_dim is not None and (isinstance(event_dim, bool) or not isinstance(event_dim, int)):
+        raise ParamTypeError(
+            f"parameter '{name}': expected event_dim as an int or None, got {event_dim!r} of type "
+            f"{type(event_dim).__name__}; write event_dim=1 for a vector"
+        )
     if event_dim is None or constraint.event_dim <= event_dim <= value.dim():
         return
     raise ParamError(

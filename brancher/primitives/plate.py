@@ -73,9 +73,15 @@ class plate:  # noqa: N801
             count = _as_count(subsample_size)
             if count is None or not 0 < count <= self.size:
                 raise PlateError(
-                    f"plate '{self.name}': expected 0 < subsample_size <= {self.size}, got {subsample_size!r}"
+                    f"plate '{self.name}': expected 0 < subsample_size <= {self.size}, got "
+                    f"{subsample_size!r}; leave it out for all rows"
                 )
             subsample_size = count
+        if given is not None and subsample_size is not None and len(given) != _as_count(subsample_size):
+            raise PlateError(
+                f"plate '{self.name}': expected subsample with subsample_size={subsample_size} indices, got "
+                f"{len(given)}; leave subsample_size out"
+            )
         message = Message(
             "plate", self.name, self._draw, value=given, kwargs={"subsample_size": subsample_size}
         )
@@ -175,7 +181,10 @@ def _row_count(name: str, size: Any, coords: Any) -> int:
             f"plate '{name}': expected a size as an int >= 0, got {size!r}; write plate('{name}', 10)"
         )
     if coords is not None and len(coords) != count:
-        raise PlateError(f"plate '{name}': expected {count} coords, one a row, got {len(coords)}")
+        raise PlateError(
+            f"plate '{name}': expected {count} coords, one a row, got {len(coords)}; "
+            f"write plate('{name}', coords=labels) to take the size from them"
+        )
     return count
 
 
@@ -218,4 +227,7 @@ def _check_rows(name: str, size: int, rows: torch.Tensor) -> None:
     outside = (rows < 0) | (rows >= size)
     if bool(outside.any()):
         first = rows[outside][0]
-        raise PlateIndexError(f"plate '{name}': expected indices in [0, {size}), got {int(first)}")
+        raise PlateIndexError(
+            f"plate '{name}': expected indices in [0, {size}), got {int(outside.sum())} outside, the first "
+            f"{int(first)}; count rows from 0, or give the plate its full size"
+        )

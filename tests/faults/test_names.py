@@ -12,6 +12,7 @@ from brancher import distributions as dist
 from brancher.errors import (
     BrancherWarning,
     GuideError,
+    HandlerTypeError,
     InferenceError,
     ParamTypeError,
     PlateError,
@@ -382,3 +383,18 @@ def test_samples_of_an_unknown_site_warns(run):
     samples = {"alpha": torch.zeros(3), "alhpa": torch.zeros(3)}
     with pytest.warns(BrancherWarning, match="alhpa.*did you mean 'alpha'"):
         run(model, samples)
+
+
+@pytest.mark.parametrize("given", [{"z": 1.0}, 3, "z", [1]])
+def test_replay_of_no_trace_error(refuses, given):
+    words = ("replay", "Trace", type(given).__name__)
+    refuses(lambda: handlers.replay(lambda: None, trace=given), HandlerTypeError, TypeError, *words)
+
+
+def test_reparam_by_no_strategy_error(way):
+    def model():
+        sample("z", dist.Normal(0.0, 1.0))
+
+    wrapped = handlers.reparam(model, config={"z": 3})
+    if way.name != "log likelihood":
+        way.refuses(wrapped, HandlerTypeError, TypeError, "'z'", "int", latents={"z": ()}, drawn=True)

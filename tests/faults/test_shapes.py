@@ -550,3 +550,25 @@ def test_deterministic_of_another_type_error(refuses, value):
 
 def test_param_of_a_bad_event_dim_error(refuses):
     refuses(lambda: param("w", torch.zeros(2), event_dim=3), ParamError, ValueError, "'w'", "event_dim", "3")
+
+
+def test_subsample_of_another_size_error(refuses):
+    words = ("'p'", "subsample_size=2", "3")
+    refuses(lambda: plate("p", 5, subsample_size=2, subsample=[0, 1, 2]), PlateError, ValueError, *words)
+
+
+def test_subsample_outside_the_plate_error(refuses):
+    words = ("'p'", "[0, 3)", "2 outside", "7")
+    refuses(lambda: plate("p", 3, subsample=torch.tensor([0, 7, -1])), PlateError, IndexError, *words)
+
+
+def test_event_dim_of_another_kind_error(refuses):
+    for event_dim in ("1", 1.0, True):
+        refuses(
+            lambda value=event_dim: param("w", torch.ones(3), event_dim=value),
+            ParamError,
+            TypeError,
+            "'w'",
+            "event_dim",
+            repr(event_dim),
+        )

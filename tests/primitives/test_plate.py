@@ -58,8 +58,8 @@ def test_subsample_scales_the_density():
     assert torch.allclose(trace.log_prob_sum(), 10 * dist.Normal(0.0, 1.0).log_prob(torch.tensor(0.0)))
 
 
-def test_given_subsample_wins():
-    with plate("row", 10, subsample_size=2, subsample=torch.tensor([7, 1, 3])) as rows:
+def test_given_subsample_is_taken():
+    with plate("row", 10, subsample_size=3, subsample=torch.tensor([7, 1, 3])) as rows:
         assert rows.tolist() == [7, 1, 3]
 
 
@@ -143,7 +143,7 @@ def test_bad_subsample_size_error(count):
 
 
 def test_index_outside_error():
-    with pytest.raises(PlateIndexError, match=r"plate 'p': expected indices in \[0, 10\), got 12"):
+    with pytest.raises(PlateIndexError, match=r"plate 'p': expected indices in \[0, 10\), got 1 outside, the first 12"):
         plate("p", 10, subsample=torch.tensor([1, 12]))
 
 

@@ -143,7 +143,9 @@ def test_bad_subsample_size_error(count):
 
 
 def test_index_outside_error():
-    with pytest.raises(PlateIndexError, match=r"plate 'p': expected indices in \[0, 10\), got 1 outside, the first 12"):
+    with pytest.raises(
+        PlateIndexError, match=r"plate 'p': expected indices in \[0, 10\), got 1 outside, the first 12"
+    ):
         plate("p", 10, subsample=torch.tensor([1, 12]))
 
 

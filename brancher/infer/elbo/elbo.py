@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple, overload
 
 import torch
 
 from brancher.distributions.validation import is_validating, validation_enabled
-from brancher.errors import BrancherWarning, InferenceError, NonFiniteError
+from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError, NonFiniteError, nearest
 from brancher.handlers import Trace, stack
 from brancher.infer.agreement import BATCH, why_not
 from brancher.infer.checks import FirstSight, check_model_trace, check_pair, explained, names_differ
@@ -209,6 +209,34 @@ class ELBO(ABC):
         So ``svi.loss(model, guide, data)`` is a number, as in Pyro.
         """
         return self.loss(model, guide, *args, **kwargs) if args or kwargs else ELBOModule(model, guide, self)
+
+
+#: Options of Pyro's objectives that need no answer here.
+_PYRO_OPTIONS = frozenset(
+    {
+        "ignore_jit_warnings",
+        "jit_options",
+        "max_iarange_nesting",
+        "retain_graph",
+        "strict_enumeration_warning",
+        "tail_adaptive_beta",
+    }
+)
+
+
+def check_pyro_options(owner: object, options: Mapping[str, Any]) -> None:
+    """Take the options of Pyro's objectives that need no answer here.
+
+    Raises:
+        InferenceTypeError: an option is unknown.
+    """
+    for name in options:
+        if name not in _PYRO_OPTIONS:
+            known = [*_PYRO_OPTIONS, "num_particles", "max_plate_nesting", "vectorize_particles"]
+            raise InferenceTypeError(
+                f"{type(owner).__name__}: expected known options, got '{name}'"
+                f"{nearest(name, known) or '; leave it out'}"
+            )
 
 
 def _check_nesting(owner: str, nesting: Any) -> None:

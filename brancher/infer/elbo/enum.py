@@ -14,7 +14,7 @@ from brancher.errors import InferenceError
 from brancher.handlers import Message, Trace, enum, queue, replay, trace
 from brancher.handlers.enum import value_dims
 from brancher.infer.checks import check_model_trace, check_pair
-from brancher.infer.elbo.elbo import ELBO, Estimate
+from brancher.infer.elbo.elbo import ELBO, Estimate, check_pyro_options
 from brancher.infer.enumeration.elimination import sum_out
 from brancher.infer.enumeration.expectation import expected
 from brancher.infer.enumeration.marginals import marginals
@@ -62,8 +62,9 @@ class TraceEnum_ELBO(ELBO):  # noqa: N801
         num_particles: int = 1,
         max_plate_nesting: int | float | None = None,
         vectorize_particles: bool | None = None,
-        **_ignored: Any,
+        **pyro_options: Any,
     ) -> None:
+        check_pyro_options(self, pyro_options)
         super().__init__(num_particles, max_plate_nesting, vectorize_particles)
         self._nestings: dict[tuple[int, int], tuple[Any, int]] = {}
 

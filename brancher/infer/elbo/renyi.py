@@ -11,7 +11,7 @@ import torch
 from brancher.errors import InferenceError
 from brancher.handlers import Message, Trace
 from brancher.handlers.density import score
-from brancher.infer.elbo.elbo import ELBO, Estimate
+from brancher.infer.elbo.elbo import ELBO, Estimate, check_pyro_options
 from brancher.infer.elbo.trace_elbo import needs_score_function
 from brancher.infer.particles import PARTICLES
 
@@ -47,8 +47,9 @@ class RenyiELBO(ELBO):
         num_particles: int = 2,
         max_plate_nesting: int | float | None = None,
         vectorize_particles: bool | None = None,
-        **_ignored: Any,
+        **pyro_options: Any,
     ) -> None:
+        check_pyro_options(self, pyro_options)
         if not math.isfinite(alpha) or alpha == 1:
             raise InferenceError(
                 f"RenyiELBO: expected alpha as a finite number other than 1, got {alpha}; use Trace_ELBO for "

@@ -8,7 +8,7 @@ import torch
 
 from brancher.handlers import Message, Trace
 from brancher.handlers.density import score_sum
-from brancher.infer.elbo.elbo import ELBO, Estimate
+from brancher.infer.elbo.elbo import ELBO, Estimate, check_pyro_options
 from brancher.infer.elbo.score_function import Baselines, score_function_term
 
 
@@ -44,8 +44,9 @@ class Trace_ELBO(ELBO):  # noqa: N801
         max_plate_nesting: int | float | None = None,
         vectorize_particles: bool | None = None,
         baseline_decay: float | None = 0.9,
-        **_ignored: Any,
+        **pyro_options: Any,
     ) -> None:
+        check_pyro_options(self, pyro_options)
         super().__init__(num_particles, max_plate_nesting, vectorize_particles)
         self.baselines = Baselines(baseline_decay)
 

@@ -303,12 +303,34 @@ _PYRO_OPTIONS: dict[str, tuple[Any, ...] | None] = {
 }
 
 
-def _check_pyro_options(owner: str, options: Mapping[str, Any]) -> None:
+#: The same for Pyro's MCMC.
+_PYRO_RUN_OPTIONS: dict[str, tuple[Any, ...] | None] = {
+    "disable_validation": None,
+    "hook_fn": (None,),
+    "mp_context": None,
+    "save_params": (None,),
+    "transforms": (None, {}),
+}
+
+
+def check_pyro_run_options(options: Mapping[str, Any]) -> None:
+    """Take the options of Pyro's MCMC that need no answer here.
+
+    Raises:
+        InferenceTypeError: an option is unknown.
+        UnsupportedError: it asks for something.
+    """
+    _check_pyro_options("MCMC", options, _PYRO_RUN_OPTIONS)
+
+
+def _check_pyro_options(
+    owner: str, options: Mapping[str, Any], known: Mapping[str, tuple[Any, ...] | None] = _PYRO_OPTIONS
+) -> None:
     for name, value in options.items():
-        if name not in _PYRO_OPTIONS:
-            hint = nearest(name, _PYRO_OPTIONS) or "; leave it out"
+        if name not in known:
+            hint = nearest(name, known) or "; leave it out"
             raise InferenceTypeError(f"{owner}: expected known options, got '{name}'{hint}")
-        allowed = _PYRO_OPTIONS[name]
+        allowed = known[name]
         if allowed is not None and value not in allowed:
             raise UnsupportedError(f"{owner}: expected {name} to be left out, got {value!r}; leave it out")
 

@@ -16,7 +16,7 @@ from brancher.infer.log_likelihood import log_likelihood
 from brancher.infer.mcmc import rng
 from brancher.infer.mcmc.density import FunctionDensity
 from brancher.infer.mcmc.engine import STATS, Compile, Engine, make_engine, plain_density
-from brancher.infer.mcmc.kernels import MCMCKernel, as_tensors
+from brancher.infer.mcmc.kernels import MCMCKernel, as_tensors, check_pyro_run_options
 from brancher.infer.mcmc.parallel import run_parallel
 from brancher.infer.mcmc.potential import Potential
 from brancher.infer.mcmc.progress import Progress
@@ -55,6 +55,7 @@ class MCMC:
         seed: of the run; by default drawn from torch's generator when the run begins.
         progress: whether to show a bar.
         disable_progbar: Pyro's name for the contrary of ``progress``.
+        **pyro_options: see `NUTS`; ``hook_fn``, ``transforms`` and ``save_params`` are refused.
 
     Raises:
         InferenceError: a number is out of range.
@@ -81,7 +82,9 @@ class MCMC:
         seed: int | None = None,
         progress: bool = True,
         disable_progbar: bool = False,
+        **pyro_options: Any,
     ) -> None:
+        check_pyro_run_options(pyro_options)
         if not isinstance(kernel, MCMCKernel):
             raise InferenceTypeError(
                 f"MCMC: expected a kernel such as NUTS(model), got {type(kernel).__name__}; wrap the model"
@@ -268,13 +271,10 @@ class MCMC:
         except InferenceError:
             torch.set_rng_state(state)
             raise
-        settings = self.kernel.settings(self.warmup_steps)
-        transition = self.kernel.transition()
+        settings, transition = self.kernel.settings(self.warmup_steps), self.kernel.transition()
+        starts = zip(chains.split(size), position.split(size), strict=True)
         self._samplers = [
-            Sampler(
-                transition, engine, settings, seed, chains[i : i + size], position[i : i + size].contiguous()
-            )
-            for i in range(0, self.num_chains, size)
+            Sampler(transition, engine, settings, seed, lane, start.contiguous()) for lane, start in starts
         ]
         self._density, self._inputs = density, _remember(args, kwargs)
         self._target, self._shown = 0, None

@@ -9,9 +9,9 @@ import torch
 
 from brancher import distributions as dist
 from brancher import factor, handlers, param, plate, sample
-from brancher.errors import BrancherWarning, GuideError, InferenceError, SiteError
+from brancher.errors import BrancherWarning, GuideError, InferenceError, InferenceTypeError, SiteError
 from brancher.handlers import stack
-from brancher.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from brancher.infer import SVI, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 
 DATA = torch.tensor([1.0, 1.5, 2.0, 2.5, 3.0])
 #: log evidence of N(0, 1) prior and unit noise: the joint law of the data is N(0, I + 11').
@@ -205,3 +205,13 @@ def test_call_with_arguments_is_the_loss():
     svi = SVI(model, lambda y: None, loss=Trace_ELBO())
     y = torch.tensor(1.0)
     assert svi.loss(svi.model, svi.guide, y) == pytest.approx(-float(dist.Normal(0.0, 1.0).log_prob(y)))
+
+
+@pytest.mark.parametrize("kind", [Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO, RenyiELBO])
+def test_unknown_option_error(kind):
+    with pytest.raises(InferenceTypeError, match=r"got 'num_particels'; did you mean 'num_particles'\?"):
+        kind(num_particels=3)
+
+
+def test_options_of_pyro_are_taken():
+    Trace_ELBO(retain_graph=True, strict_enumeration_warning=False, ignore_jit_warnings=True)

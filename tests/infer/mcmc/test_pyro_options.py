@@ -33,3 +33,20 @@ def test_kernel_option_without_an_answer_error():
 def test_disable_progbar_is_the_contrary_of_progress():
     assert not MCMC(NUTS(model), num_samples=1, disable_progbar=True).progress
     assert MCMC(NUTS(model), num_samples=1).progress
+
+
+def test_options_of_runs_are_taken():
+    MCMC(NUTS(lambda: None), 5, mp_context="spawn", disable_validation=True, hook_fn=None, transforms=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("hook_fn", print), ("save_params", ["x"]), ("transforms", {"x": 1})]
+)
+def test_options_of_runs_that_ask_for_something_error(name, value):
+    with pytest.raises(UnsupportedError, match=f"MCMC: expected {name} to be left out"):
+        MCMC(NUTS(lambda: None), 5, **{name: value})
+
+
+def test_unknown_option_of_runs_error():
+    with pytest.raises(InferenceTypeError, match="MCMC: expected known options, got 'hook'"):
+        MCMC(NUTS(lambda: None), 5, hook=print)

@@ -158,9 +158,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def add_place(error: BaseException, place: str) -> None:
-    """Note on an error where it arose, once, for causes that can not know; from Python 3.11 on."""
-    if hasattr(error, "add_note") and place not in getattr(error, "__notes__", ()):
+def add_place(error: BaseException, place: str, unless: str | None = None) -> None:
+    """Note on an error where it arose, for causes that can not know; from Python 3.11 on.
+
+    Args:
+        error: on its way out.
+        place: where it passes.
+        unless: how a note begins that says so already; the place itself by default.
+    """
+    known = getattr(error, "__notes__", ())
+    if hasattr(error, "add_note") and not any(note.startswith(unless or place) for note in known):
         error.add_note(place)
 
 

@@ -106,6 +106,11 @@ class enum(Messenger):  # noqa: N801
         if message.type != "sample" or message.is_observed or message.value is not None:
             return False
         kind = message.infer.get("enumerate")
+        if kind not in (None, "parallel", "sequential"):
+            raise SiteError(
+                f"site '{message.name}': expected infer={{'enumerate': ...}} as 'parallel', 'sequential' or "
+                f"None, got {kind!r}; write infer={{'enumerate': 'parallel'}} to sum the site out"
+            )
         in_plate = any(frame.dim is not None for frame in message.frames)
         # Python can not branch on the value of a whole plate, so there is nothing to run one by one.
         return kind == "parallel" or (kind == "sequential" and (in_plate or self.also_sequential))

@@ -80,7 +80,8 @@ class trace(Messenger):  # noqa: N801
                 value = self.fn(*args, **kwargs)
             except DistributionError as error:
                 before = [name for name in record.nodes if name != "_INPUT"]
-                add_place(error, f"after site '{before[-1]}'" if before else "before the first site")
+                place = f"after site '{before[-1]}'" if before else "before the first site"
+                add_place(error, f"in the program, {place}", unless="in the program")
                 raise
         if not self.param_only:
             record.add_node("_RETURN", Message("return", "_RETURN", self.fn, value=value))

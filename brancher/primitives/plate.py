@@ -88,6 +88,11 @@ class plate:  # noqa: N801
         rows: torch.Tensor = stack.apply(message).value
         if is_validating():
             _check_rows(self.name, self.size, rows)
+            if subsample_size is not None and len(rows) != subsample_size:
+                raise PlateError(
+                    f"plate '{self.name}': expected {subsample_size} rows as subsample_size says, got the "
+                    f"{len(rows)} of the guide or trace; give the plate one subsample_size in both"
+                )
         return rows
 
     def _draw(self, message: Message) -> torch.Tensor:

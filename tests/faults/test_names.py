@@ -20,7 +20,7 @@ from brancher.errors import (
     SiteTypeError,
     UnknownParamError,
 )
-from brancher.infer import Predictive, log_likelihood
+from brancher.infer import Predictive, TraceEnum_ELBO, log_likelihood
 
 Z = {"z": ()}
 
@@ -398,3 +398,11 @@ def test_reparam_by_no_strategy_error(way):
     wrapped = handlers.reparam(model, config={"z": 3})
     if way.name != "log likelihood":
         way.refuses(wrapped, HandlerTypeError, TypeError, "'z'", "int", latents={"z": ()}, drawn=True)
+
+
+def test_unknown_way_to_enumerate_error(refuses):
+    def model():
+        sample("k", dist.Bernoulli(0.5), infer={"enumerate": "par"})
+
+    loss = TraceEnum_ELBO().loss
+    refuses(lambda: loss(model, lambda: None), SiteError, ValueError, "'k'", "'par'", "'parallel'")

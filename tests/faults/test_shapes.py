@@ -572,3 +572,16 @@ def test_event_dim_of_another_kind_error(refuses):
             "event_dim",
             repr(event_dim),
         )
+
+
+@pytest.mark.ways("svi", "svi particles", "elbo", "predictive guide", "importance guide")
+def test_subsample_of_another_size_in_the_guide_error(way):
+    def model():
+        with plate("p", 5, subsample_size=2):
+            sample("z", standard())
+
+    def guide():
+        with plate("p", 5, subsample_size=3):
+            sample("z", dist.Normal(param("loc", torch.tensor(0.0)), 1.0))
+
+    way.refuses(model, PlateError, ValueError, "'p'", "2", "3", guide=guide, drawn=True)

@@ -303,7 +303,15 @@ _PYRO_OPTIONS: dict[str, tuple[Any, ...] | None] = {
 }
 
 
-#: The same for Pyro's MCMC.
+#: What NumPyro calls otherwise.
+_NUMPYRO_OPTIONS = {
+    "dense_mass": "full_mass",
+    "num_warmup": "warmup_steps",
+    "progress_bar": "progress",
+    "trajectory": "trajectory_length",
+}
+
+#: The same as above for Pyro's MCMC.
 _PYRO_RUN_OPTIONS: dict[str, tuple[Any, ...] | None] = {
     "disable_validation": None,
     "hook_fn": (None,),
@@ -328,7 +336,8 @@ def _check_pyro_options(
 ) -> None:
     for name, value in options.items():
         if name not in known:
-            hint = nearest(name, known) or "; leave it out"
+            here = _NUMPYRO_OPTIONS.get(name)
+            hint = f"; here it is {here}" if here else nearest(name, known) or "; leave it out"
             raise InferenceTypeError(f"{owner}: expected known options, got '{name}'{hint}")
         allowed = known[name]
         if allowed is not None and value not in allowed:

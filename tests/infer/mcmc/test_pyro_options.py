@@ -47,6 +47,13 @@ def test_options_of_runs_that_ask_for_something_error(name, value):
         MCMC(NUTS(lambda: None), 5, **{name: value})
 
 
+def test_names_of_numpyro_error():
+    with pytest.raises(InferenceTypeError, match="got 'num_warmup'; here it is warmup_steps"):
+        MCMC(NUTS(lambda: None), num_warmup=5, num_samples=5)
+    with pytest.raises(InferenceTypeError, match="got 'dense_mass'; here it is full_mass"):
+        NUTS(lambda: None, dense_mass=True)
+
+
 def test_unknown_option_of_runs_error():
     with pytest.raises(InferenceTypeError, match="MCMC: expected known options, got 'hook'"):
         MCMC(NUTS(lambda: None), 5, hook=print)

@@ -19,6 +19,7 @@ from brancher.distributions.flow_transforms import CenteredSoftmaxTransform, Pla
 from brancher.distributions.transforms import LowerCholeskyAffine
 from brancher.errors import SiteError, SiteTypeError
 from brancher.symbolic.batches import Value, raised
+from brancher.symbolic.calls import Call
 from brancher.symbolic.expressions import Expression, as_expression
 from brancher.symbolic.families import Family
 from brancher.symbolic.parameters import Parameter, learnable
@@ -109,12 +110,17 @@ class TransformedVariable(RandomVariable):
             )
         settings = values[count:]
         for key, value in zip(self.transformation.settings, settings, strict=True):
-            _check(self, key, value, base.event_shape)
-        batches = [value.tensor.shape[: value.tensor.dim() - value.rank] for value in settings]
+            if isinstance(value.tensor, torch.Tensor):
+                _check(self, key, value, base.event_shape)
+        batches = [
+            value.tensor.shape[: value.tensor.dim() - value.rank]
+            for value in settings
+            if isinstance(value.tensor, torch.Tensor)
+        ]
         batch = torch.broadcast_shapes(base.batch_shape, *batches)
         law = TransformedDistribution(
             base if batch == base.batch_shape else base.expand(batch),
-            [self.transformation.transform(settings, rank).with_cache()],
+            [_remembering(self.transformation.transform(settings, rank))],
         )
         return law, len(law.event_shape)
 
@@ -135,6 +141,15 @@ def _check(variable: TransformedVariable, key: str, value: Value, event: torch.S
             f"variable '{variable.name}': expected '{key}' of {type(variable.transformation).__name__} to "
             f"fit values of shape {tuple(event)}, got shape {got}"
         )
+
+
+def _remembering(transform: Transform) -> Transform:
+    """The transform, with its last draw remembered where it can be: densities of draws need no inverse."""
+    try:
+        remembering: Transform = transform.with_cache()
+        return remembering
+    except NotImplementedError:
+        return transform
 
 
 def _free(key: str, taken: Mapping[str, Any]) -> str:
@@ -288,3 +303,42 @@ def _check_size(kind: str, size: int | None, given: Sequence[Any]) -> None:
         raise SiteError(f"{kind}: expected its settings, or a size to start from, got neither")
     if size is not None and any(each is not None for each in given):
         raise SiteError(f"{kind}: expected its settings, or a size to start from, got both")
+
+
+class Flow(Transformation):
+    """Any transform of ``brancher.distributions.transforms``; the parameters of its networks are learned.
+
+    Args:
+        transform: a bijection, such as ``transforms.spline_coupling(2)``.
+
+    Raises:
+        SiteTypeError: it is no transform.
+
+    Example:
+        >>> from brancher.distributions import transforms
+        >>> from brancher.symbolic import NormalVariable
+        >>> from brancher.symbolic.flows import Flow
+        >>> z = Flow(transforms.spline(2))(NormalVariable([0.0, 0.0], 1.0, "z"))
+        >>> z.get_sample(3).shape
+        (3, 1)
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        if not isinstance(transform, Transform):
+            raise SiteTypeError(f"Flow: expected a transform, got {type(transform).__name__}")
+        self.rank = transform.domain.event_dim
+        super().__init__({"map": _Held(transform)})
+
+    def transform(self, values: Sequence[Value], rank: int) -> Transform:
+        transform: Transform = values[0].tensor
+        return transform
+
+
+class _Held(Call):
+    """A transform as a value; one with parameters shows them as networks do."""
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__(type(transform).__name__.lower(), transform, (), {})
+
+    def evaluate_by(self, fn: Any, values: Sequence[Value]) -> Value:
+        return Value(fn, 0)

@@ -11,12 +11,14 @@ import torch
 from scipy import stats
 from torch.autograd.functional import jacobian
 
+from brancher.distributions import Normal, TransformedDistribution, transforms
 from brancher.distributions.flow_transforms import CenteredSoftmaxTransform, PlanarTransform
 from brancher.errors import SiteError, SiteTypeError
 from brancher.symbolic import LogNormalVariable, NormalVariable, ProbabilisticModel, inference
 from brancher.symbolic.flows import (
     Bias,
     Exp,
+    Flow,
     PlanarFlow,
     Scaling,
     Sigmoid,
@@ -252,7 +254,35 @@ def test_name_is_that_of_the_base_or_its_own() -> None:
     assert list(Exp()(base, name="y").get_sample(2)) == ["y"]
 
 
+def test_transforms_of_distributions_are_lifted() -> None:
+    values = torch.tensor([[0.3, -0.2], [1.0, 0.5]])
+    maps = [transforms.SigmoidTransform(), transforms.spline_coupling(2), transforms.StickBreakingTransform()]
+    for map_ in maps:
+        y = Flow(map_)(normal())
+        at = map_(values)
+        base = Normal(torch.zeros(2), 1.0).to_event(1)
+        expected = TransformedDistribution(base, [map_]).log_prob(at)
+        torch.testing.assert_close(y.calculate_log_probability({"z": at}), expected)
+
+
+def test_networks_of_a_flow_learn() -> None:
+    coupling = transforms.spline_coupling(2)
+    before = {name: value.detach().clone() for name, value in coupling.named_parameters()}
+    y = NormalVariable(normal()[0] ** 2, 0.5, "y")
+    y.observe(1.0)
+    model = ProbabilisticModel([y])
+    model.set_posterior_model([Flow(coupling)(normal())])
+    inference.perform_inference(model, 3, 10, lr=0.1, progress=False, compile=False)
+    assert any(bool((before[name] != value).any()) for name, value in coupling.named_parameters())
+    assert np.isfinite(model.estimate_log_model_evidence(100))
+
+
 # Errors
+
+
+def test_function_for_a_transform_error() -> None:
+    with pytest.raises(SiteTypeError, match="Flow: expected a transform, got type"):
+        Flow(transforms.SigmoidTransform)  # type: ignore[arg-type]
 
 
 def test_number_for_a_vector_error() -> None:

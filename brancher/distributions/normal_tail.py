@@ -33,8 +33,8 @@ def mills(t: torch.Tensor) -> torch.Tensor:
     far = torch.where(is_far, t, _FAR)
     near = torch.where(is_far, 0.0, t)
     u = -1.0 / (far * far)
-    series = torch.zeros_like(t)
-    for coefficient in reversed(_MILLS_SERIES):
+    series = u * _MILLS_SERIES[-1] + _MILLS_SERIES[-2]
+    for coefficient in _MILLS_SERIES[-3::-1]:
         series = series * u + coefficient
     # erfcx has the value but loses its derivative's digits where the series takes over.
     return torch.where(is_far, series / far, _SQRT_HALF_PI * torch.special.erfcx(near / math.sqrt(2.0)))
@@ -54,28 +54,39 @@ def mass_within(t: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         >>> mass_within(torch.tensor(0.0), torch.tensor([1e-20, 1.0]))
         tensor([1.0000e-20, 8.5562e-01])
     """
+    return masses(t, w)[0]
+
+
+def masses(t: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return ``G(t, w)``, ``G(t, inf) - G(t, w)`` and ``G(t, inf)``, with what they share computed once."""
+    whole, beyond = mills(t), mass_beyond(t, w)
     is_narrow = w * (1.0 + t) < _NARROW
-    wide = mills(t) - mass_beyond(t, torch.where(is_narrow, 1.0, w))
-    return torch.where(is_narrow, _narrow_mass(t, torch.where(is_narrow, w, 0.0)), wide)
+    narrow = _narrow_mass(t, torch.where(is_narrow, w, 0.0))
+    return torch.where(is_narrow, narrow, whole - beyond), beyond, whole
 
 
 def _narrow_mass(t: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     # Terms c_k w^k of the integrand's Taylor series; c_{k+1} = -(t c_k + c_{k-1}) / (k + 1).
-    before, term = torch.zeros_like(w), torch.ones_like(w)
-    total = term
-    for k in range(1, 10):
-        before, term = term, -(t * w * term + w * w * before) / k
-        total = total + term / (k + 1)
+    first, second = t * w, w * w
+    before, term = torch.ones_like(w), -first
+    total = 1.0 + 0.5 * term
+    for k in range(2, 10):
+        before, term = term, (first * term + second * before) * (-1.0 / k)
+        total = total + term * (1.0 / (k + 1))
     return total * w
 
 
-def distance_at(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def distance_at(t: torch.Tensor, y: torch.Tensor, log_whole: torch.Tensor) -> torch.Tensor:
     """Solve ``log G(t, inf) - log mass_beyond(t, s) = y`` for ``s``, with ``y >= 0``; differentiable.
+
+    Args:
+        t: standard deviations between the mean and the point, >= 0.
+        y: decline of the logarithm of the mass.
+        log_whole: ``log G(t, inf)``.
 
     The left side is convex in s and its quadratic part gives a start beyond the root, from which
     Newton's method descends.
     """
-    log_whole = mills(t).log()
     with torch.no_grad():
         s = 2.0 * y / (t + (t * t + 2.0 * y).sqrt()).clamp(min=torch.finfo(y.dtype).tiny)
         for _ in range(_NEWTON_STEPS):

@@ -10,13 +10,7 @@ import torch
 from brancher.distributions import constraints
 from brancher.distributions.bounds import between, is_bound
 from brancher.distributions.elementwise import Elementwise
-from brancher.distributions.normal_tail import (
-    distance_at,
-    mass_beyond,
-    mass_points,
-    mass_within,
-    mills,
-)
+from brancher.distributions.normal_tail import distance_at, mass_points, mass_within, masses
 from brancher.distributions.parameters import Number
 from brancher.distributions.shapes import Size
 from brancher.errors import DistributionError
@@ -77,31 +71,41 @@ class TruncatedNormal(Elementwise):
     def mode(self) -> torch.Tensor:
         return self.loc.clamp(self.low, self.high)
 
-    def _offset(self) -> torch.Tensor:
+    def _offset(self, mode: torch.Tensor | None = None) -> torch.Tensor:
         """Signed distance of the mode from ``loc`` in standard deviations."""
-        return (self.mode - self.loc) / self.scale
+        return ((self.mode if mode is None else mode) - self.loc) / self.scale
 
     def _widths(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Distance of the mode from both bounds in standard deviations."""
         mode = self.mode
         return self._units(mode - self.low), self._units(self.high - mode)
 
-    def _units(self, distance: torch.Tensor) -> torch.Tensor:
+    def _units(self, distance: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         # An infinite distance must not reach the scale's gradient.
         is_infinite = torch.isinf(distance)
-        return torch.where(is_infinite, math.inf, torch.where(is_infinite, 0.0, distance) / self.scale)
+        units = torch.where(is_infinite, 0.0, distance) / (self.scale if scale is None else scale)
+        return torch.where(is_infinite, math.inf, units)
+
+    def _masses(self, mode: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Masses within and beyond both bounds, left and right in a last dimension; the mass of one side."""
+        distances = torch.stack([mode - self.low, self.high - mode], -1)
+        within, beyond, whole = masses(t.unsqueeze(-1), self._units(distances, self.scale.unsqueeze(-1)))
+        return within, beyond, whole.squeeze(-1)
 
     def _mass(self) -> torch.Tensor:
-        t, (left, right) = self._offset().abs(), self._widths()
-        return mass_within(t, left) + mass_within(t, right)
+        mode = self.mode
+        return self._masses(mode, self._offset(mode).abs())[0].sum(-1)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-density in nats; -inf outside the interval."""
         if self._validate_args:
             self._validate_sample(value)
         is_inside = (value >= self.low) & (value <= self.high)
-        d = torch.where(is_inside, value - self.mode, 0.0) / self.scale
-        log_prob = -d * (0.5 * d + self._offset()) - self.scale.log() - self._mass().log()
+        mode = self.mode
+        offset = self._offset(mode)
+        mass = self._masses(mode, offset.abs())[0].sum(-1)
+        d = torch.where(is_inside, value - mode, 0.0) / self.scale
+        log_prob = -d * (0.5 * d + offset) - self.scale.log() - mass.log()
         return torch.where(is_inside, log_prob, -math.inf)
 
     def cdf(self, value: torch.Tensor) -> torch.Tensor:
@@ -120,14 +124,16 @@ class TruncatedNormal(Elementwise):
 
     def icdf(self, value: torch.Tensor) -> torch.Tensor:
         """Value below which a draw falls with the given probability; differentiable."""
-        t, (left, right) = self._offset().abs(), self._widths()
-        total, half = self._mass(), mills(t)
-        beyond_left = value * total + mass_beyond(t, left)
-        beyond_right = (1.0 - value) * total + mass_beyond(t, right)
+        mode = self.mode
+        t = self._offset(mode).abs()
+        within, beyond, whole = self._masses(mode, t)
+        total, log_whole = within.sum(-1), whole.log()
+        beyond_left = value * total + beyond[..., 0]
+        beyond_right = (1.0 - value) * total + beyond[..., 1]
         is_right = beyond_right < beyond_left
-        y = half.log() - torch.where(is_right, beyond_right, beyond_left).log()
-        s = distance_at(t, y.clamp(min=0.0))
-        x = self.mode + self.scale * torch.where(is_right, s, -s)
+        y = log_whole - torch.where(is_right, beyond_right, beyond_left).log()
+        s = distance_at(t, y.clamp(min=0.0), log_whole)
+        x = mode + self.scale * torch.where(is_right, s, -s)
         return x.clamp(self.low, self.high)
 
     def rsample(self, sample_shape: Size = ()) -> torch.Tensor:

@@ -42,7 +42,8 @@ class Program(Generic[P, R]):
     def __init__(self, fn: Callable[P, R]) -> None:
         if not callable(fn):
             raise HandlerTypeError(
-                f"{type(self).__name__.lower()}: expected a function to decorate, got {type(fn).__name__}"
+                f"{type(self).__name__.lower()}: expected a function to decorate, got {type(fn).__name__}; "
+                "write it above a def"
             )
         functools.update_wrapper(self, fn, updated=())
         self.fn = fn

@@ -161,7 +161,8 @@ class Multinomial(td.Multinomial, Distribution):
             )
         if total_count < 0:
             raise DistributionError(
-                f"Multinomial: expected parameter 'total_count' to be >= 0, got {total_count}"
+                f"Multinomial: expected parameter 'total_count' to be >= 0, got {total_count}; "
+                "give the number of trials"
             )
         self.total_count = total_count
         self._categorical = _categorical_for(self, probs, logits)

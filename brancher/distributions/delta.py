@@ -113,7 +113,8 @@ def _check_point(v: Any, event_dim: Any) -> None:
     if not isinstance(event_dim, int) or not 0 <= event_dim <= v.dim():
         raise DistributionError(
             f"Delta: expected 0 <= event_dim <= {v.dim()}, the number of dimensions of v "
-            f"{tuple(v.shape)}, got {event_dim}"
+            f"{tuple(v.shape)}, got {event_dim}; "
+            "lower event_dim, or give v more dimensions"
         )
 
 
@@ -129,5 +130,6 @@ def _density_like(v: torch.Tensor, log_density: Any, batch_shape: torch.Size) ->
         dtype = v.dtype if v.dtype.is_floating_point else torch.get_default_dtype()
         return torch.full(batch_shape, float(log_density), dtype=dtype, device=v.device)
     raise DistributionTypeError(
-        f"Delta: expected parameter 'log_density' as a tensor or a number, got {type(log_density).__name__}"
+        f"Delta: expected parameter 'log_density' as a tensor or a number, got {type(log_density).__name__}; "
+        "convert it with torch.as_tensor"
     )

@@ -47,7 +47,8 @@ class DiscreteUniform(Distribution):
         if self._validate_args and not bool(self._is_range().all()):
             raise DistributionError(
                 "DiscreteUniform: expected integers with low <= high, got "
-                f"{int((~self._is_range()).sum())} offending of {self.low.numel()} pairs"
+                f"{int((~self._is_range()).sum())} offending of {self.low.numel()} pairs; "
+                "swap them, or round them"
             )
 
     def _is_range(self) -> torch.Tensor:

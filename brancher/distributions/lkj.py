@@ -135,6 +135,7 @@ class LKJ(td.TransformedDistribution, Distribution):
 def _checked_dim(family: object, dim: int) -> int:
     if type(dim) is not int or dim < 2:
         raise DistributionError(
-            f"{type(family).__name__}: expected parameter 'dim' as an int >= 2, got {dim!r}"
+            f"{type(family).__name__}: expected parameter 'dim' as an int >= 2, got {dim!r}; "
+            "give the number of variables"
         )
     return dim

@@ -38,18 +38,21 @@ class MixtureSameFamily(td.MixtureSameFamily, Distribution):
         if not isinstance(mixture_distribution, td.Categorical):
             raise DistributionTypeError(
                 "MixtureSameFamily: expected mixture_distribution as a Categorical, got "
-                f"{type(mixture_distribution).__name__}"
+                f"{type(mixture_distribution).__name__}; "
+                "write Categorical(probs)"
             )
         if not isinstance(component_distribution, TorchDistribution):
             raise DistributionTypeError(
                 "MixtureSameFamily: expected component_distribution as a distribution, got "
-                f"{type(component_distribution).__name__}"
+                f"{type(component_distribution).__name__}; "
+                "write Normal(locs, scales)"
             )
         count, batch = mixture_distribution._num_events, component_distribution.batch_shape
         if batch[-1:] != (count,):
             raise DistributionError(
                 f"MixtureSameFamily: expected component_distribution with a last batch dimension of "
-                f"{count} components, got batch shape {tuple(batch)}"
+                f"{count} components, got batch shape {tuple(batch)}; "
+                "give one component for each weight"
             )
         weights = mixture_distribution.batch_shape
         if broadcast("mixture_distribution", weights, batch[:-1]) != batch[:-1]:

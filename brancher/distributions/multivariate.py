@@ -60,7 +60,8 @@ def check_matrix(family: object, name: str, matrix: torch.Tensor) -> None:
     if matrix.dim() < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise DistributionError(
             f"{name_of(family)}: expected parameter '{name}' as a square matrix or a batch of them, got "
-            f"shape {tuple(matrix.shape)}"
+            f"shape {tuple(matrix.shape)}; "
+            "reshape it, or use torch.diag_embed of a vector"
         )
 
 
@@ -106,7 +107,8 @@ class MultivariateNormal(td.MultivariateNormal, Distribution):
         if loc.shape[-1] not in (1, matrix.shape[-1]):
             raise DistributionError(
                 f"{name_of(self)}: expected parameters 'loc' and '{name}' of one size, got shapes "
-                f"{tuple(loc.shape)} and {tuple(matrix.shape)}"
+                f"{tuple(loc.shape)} and {tuple(matrix.shape)}; "
+                "give loc one entry for each row"
             )
         loc_shape = self.infer_shapes(**{"loc": loc.shape, name: matrix.shape})
         batch_shape, event_shape = loc_shape[0], matrix.shape[-1:]
@@ -158,7 +160,8 @@ class LowRankMultivariateNormal(td.LowRankMultivariateNormal, Distribution):
             raise DistributionError(
                 f"LowRankMultivariateNormal: expected parameters 'cov_factor' of shape B + ({size[0]}, R) "
                 f"and 'cov_diag' of shape B + ({size[0]},) to fit 'loc' of shape {tuple(loc.shape)}, got "
-                f"{tuple(cov_factor.shape)} and {tuple(cov_diag.shape)}"
+                f"{tuple(cov_factor.shape)} and {tuple(cov_diag.shape)}; "
+                "reshape them"
             )
         shapes = {"loc": loc.shape, "cov_factor": cov_factor.shape, "cov_diag": cov_diag.shape}
         batch_shape, _ = self.infer_shapes(**shapes)

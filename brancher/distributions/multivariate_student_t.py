@@ -113,6 +113,7 @@ def _check_size(loc: torch.Tensor, scale_tril: torch.Tensor) -> int:
     if n < 0 or scale_tril.dim() < 2 or scale_tril.shape[-2:] != (n, n):
         raise DistributionError(
             "MultivariateStudentT: expected 'loc' of shape (..., n) and 'scale_tril' of shape (..., n, n), "
-            f"got {tuple(loc.shape)} and {tuple(scale_tril.shape)}"
+            f"got {tuple(loc.shape)} and {tuple(scale_tril.shape)}; "
+            "reshape them"
         )
     return n

@@ -42,7 +42,8 @@ class OrderedLogistic(Categorical):
         if cutpoints.dim() < 1 or not cutpoints.shape[-1]:
             raise DistributionError(
                 "OrderedLogistic: expected parameter 'cutpoints' of shape (..., K - 1) with K > 1 "
-                f"categories, got {tuple(cutpoints.shape)}"
+                f"categories, got {tuple(cutpoints.shape)}; "
+                "give one cutpoint between each two categories"
             )
         shape = broadcast("cutpoints", predictor.shape, cutpoints.shape[:-1])
         self.predictor = predictor.expand(shape)

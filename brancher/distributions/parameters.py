@@ -127,7 +127,8 @@ def one_of(family: object, **arguments: Any) -> str:
     if len(given) != 1:
         raise DistributionError(
             f"{name_of(family)}: expected exactly one of {', '.join(arguments)}, got "
-            f"{' and '.join(given) or 'none of them'}"
+            f"{' and '.join(given) or 'none of them'}; "
+            "give one of them"
         )
     return given[0]
 

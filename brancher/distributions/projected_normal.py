@@ -43,7 +43,8 @@ class ProjectedNormal(Distribution):
         shape = self.concentration.shape
         if not shape:
             raise DistributionError(
-                "ProjectedNormal: expected parameter 'concentration' of shape (..., n), got a number"
+                "ProjectedNormal: expected parameter 'concentration' of shape (..., n), got a number; "
+                "give a vector"
             )
         super().__init__(shape[:-1], shape[-1:], validate_args)
 

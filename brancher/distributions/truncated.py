@@ -61,7 +61,8 @@ class TruncatedDistribution(Distribution):
             raise DistributionError(
                 f"TruncatedDistribution: expected low < high within the support of "
                 f"{type(base_dist).__name__}, got {int((~(self.low < self.high)).sum())} of "
-                f"{self.low.numel()} intervals empty"
+                f"{self.low.numel()} intervals empty; "
+                "swap or widen them"
             )
 
     expand = expand_parameters

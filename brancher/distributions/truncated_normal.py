@@ -59,7 +59,8 @@ class TruncatedNormal(Elementwise):
         if self._validate_args and not bool((self.low < self.high).all()):
             raise DistributionError(
                 "TruncatedNormal: expected low < high everywhere, got "
-                f"{int((~(self.low < self.high)).sum())} of {self.low.numel()} intervals empty or NaN"
+                f"{int((~(self.low < self.high)).sum())} of {self.low.numel()} intervals empty or NaN; "
+                "swap or widen them"
             )
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)

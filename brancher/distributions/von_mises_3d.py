@@ -40,7 +40,8 @@ class VonMises3D(Distribution):
         shape = self.concentration.shape
         if shape[-1:] != (3,):
             raise DistributionError(
-                f"VonMises3D: expected parameter 'concentration' of shape (..., 3), got {tuple(shape)}"
+                f"VonMises3D: expected parameter 'concentration' of shape (..., 3), got {tuple(shape)}; "
+                "give a vector of length 3"
             )
         super().__init__(shape[:-1], shape[-1:], validate_args)
 

@@ -20,7 +20,7 @@ def check_count(owner: str, name: str, value: Any) -> None:
         InferenceError: naming owner, argument and value.
     """
     if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-        raise InferenceError(f"{owner}: expected {name} as an int > 0, got {value!r}")
+        raise InferenceError(f"{owner}: expected {name} as an int > 0, got {value!r}; 1000 is usual")
 
 
 def flat_draws(
@@ -39,7 +39,9 @@ def flat_draws(
         )
     lead = getattr(samples, "batch_ndims", 1) if batch_ndims is None else batch_ndims
     if isinstance(lead, bool) or not isinstance(lead, int) or not 0 <= lead <= 2:
-        raise InferenceError(f"{owner}: expected batch_ndims as 0, 1 or 2, got {lead!r}")
+        raise InferenceError(
+            f"{owner}: expected batch_ndims as 0, 1 or 2, got {lead!r}; 2 is for samples grouped by chain"
+        )
     flat: dict[str, torch.Tensor] = {}
     first: tuple[str, torch.Size] | None = None
     for name, value in samples.items():
@@ -53,7 +55,8 @@ def flat_draws(
         if len(shape) < lead or not shape.numel():
             raise InferenceError(
                 f"{owner} '{name}': expected samples with {lead} dimensions of draws on the left, got shape "
-                f"{tuple(tensor.shape)}"
+                f"{tuple(tensor.shape)}; "
+                "give every site at least one draw"
             )
         first = first or (name, shape)
         if shape != first[1]:

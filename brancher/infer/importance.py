@@ -64,10 +64,11 @@ class Importance:
         for name, fn in (("model", model), ("guide", guide)):
             if not callable(fn) and not (name == "guide" and fn is None):
                 raise InferenceTypeError(
-                    f"Importance: expected {name} as a function, got {type(fn).__name__}"
+                    f"Importance: expected {name} as a function, got {type(fn).__name__}; "
+                    "give the function itself, not its result"
                 )
         if num_samples is None:
-            raise InferenceError("Importance: expected num_samples as an int > 0, got None")
+            raise InferenceError("Importance: expected num_samples as an int > 0, got None; 1000 is usual")
         check_count("Importance", "num_samples", num_samples)
         check_count("Importance", "batch_size", batch_size)
         self.model, self.num_samples = model, num_samples

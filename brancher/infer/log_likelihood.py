@@ -70,7 +70,8 @@ def log_likelihood(
     given, lead = flat_draws("log_likelihood", posterior_samples, batch_ndims)
     if lead is None:
         raise InferenceError(
-            "log_likelihood: expected samples of the model's latent sites, got an empty mapping"
+            "log_likelihood: expected samples of the model's latent sites, got an empty mapping; "
+            "give mcmc.get_samples() or the draws of a guide"
         )
 
     def make_run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:

@@ -100,7 +100,8 @@ class Predictive:
         for name, fn in (("model", model), ("guide", guide)):
             if not callable(fn) and not (name == "guide" and fn is None):
                 raise InferenceTypeError(
-                    f"Predictive: expected {name} as a function, got {type(fn).__name__}"
+                    f"Predictive: expected {name} as a function, got {type(fn).__name__}; "
+                    "give the function itself, not its result"
                 )
         if guide is not None and posterior_samples is not None and len(posterior_samples):
             raise InferenceError("Predictive: expected posterior_samples or a guide, got both; leave one out")

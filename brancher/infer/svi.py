@@ -81,7 +81,9 @@ class SVI:
                 "store=ParamStore()"
             )
         if compile not in (True, False, "auto"):
-            raise InferenceError(f"SVI: expected compile as True, False or 'auto', got {compile!r}")
+            raise InferenceError(
+                f"SVI: expected compile as True, False or 'auto', got {compile!r}; 'auto' compiles long runs"
+            )
         self.model = model
         self.guide = _default_guide(model) if guide is None else guide
         self.optim = as_optimizer(optim)

@@ -82,10 +82,14 @@ def _check(num_steps: int, settings: Settings) -> None:
         raise InferenceError(f"SVI.run: expected tol as a number > 0 or None, got {tol!r}; write tol=1e-3")
     if callback is not None and not callable(callback):
         raise InferenceTypeError(
-            f"SVI.run: expected callback as a function of step and loss, got {type(callback).__name__}"
+            f"SVI.run: expected callback as a function of step and loss, got {type(callback).__name__}; "
+            "write callback=lambda step, loss: print(step, loss)"
         )
     if settings.compile not in (True, False, "auto"):
-        raise InferenceError(f"SVI.run: expected compile as True, False or 'auto', got {settings.compile!r}")
+        raise InferenceError(
+            f"SVI.run: expected compile as True, False or 'auto', got {settings.compile!r}; "
+            "'auto' compiles long runs"
+        )
 
 
 def chunks(

@@ -176,7 +176,8 @@ def _row_count(name: str, size: Any, coords: Any) -> int:
     if coords is not None and (isinstance(coords, str) or not hasattr(coords, "__len__")):
         raise PlateError(
             f"plate '{name}': expected coords as a list, array or index of labels, got "
-            f"{type(coords).__name__}"
+            f"{type(coords).__name__}; "
+            "write coords=['a', 'b']"
         )
     if size is None and coords is not None:
         return len(coords)
@@ -213,12 +214,14 @@ def _as_rows(name: str, subsample: Any, device: Any) -> torch.Tensor:
         rows = torch.as_tensor(subsample, device=device)
     except (TypeError, ValueError, RuntimeError):
         raise PlateError(
-            f"plate '{name}': expected subsample as a vector of row indices, got {type(subsample).__name__}"
+            f"plate '{name}': expected subsample as a vector of row indices, got {type(subsample).__name__}; "
+            "write subsample=torch.tensor([0, 2])"
         ) from None
     if rows.dim() != 1 or rows.is_floating_point() or rows.dtype == torch.bool:
         raise PlateError(
             f"plate '{name}': expected subsample as a vector of row indices, got {rows.dtype} of shape "
-            f"{tuple(rows.shape)}"
+            f"{tuple(rows.shape)}; "
+            "of a mask take mask.nonzero().squeeze(-1)"
         )
     return rows
 

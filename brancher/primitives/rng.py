@@ -20,7 +20,7 @@ def set_rng_seed(rng_seed: int) -> None:
         HandlerTypeError: something else was given.
     """
     if isinstance(rng_seed, bool) or not isinstance(rng_seed, int) or rng_seed < 0:
-        raise HandlerTypeError(f"set_rng_seed: expected an int >= 0, got {rng_seed!r}")
+        raise HandlerTypeError(f"set_rng_seed: expected an int >= 0, got {rng_seed!r}; write set_rng_seed(0)")
     torch.manual_seed(rng_seed)
     random.seed(rng_seed)
     np.random.seed(rng_seed % 2**32)

@@ -34,7 +34,9 @@ def subsample(data: Any, event_dim: int) -> torch.Tensor:
         tensor([4., 1.])
     """
     if isinstance(event_dim, bool) or not isinstance(event_dim, int) or event_dim < 0:
-        raise SiteTypeError(f"subsample: expected event_dim as an int >= 0, got {event_dim!r}")
+        raise SiteTypeError(
+            f"subsample: expected event_dim as an int >= 0, got {event_dim!r}; 0 is for one number a row"
+        )
     value = data if isinstance(data, torch.Tensor) else as_plain_tensor("subsample", data)
     message = Message("subsample", "data", None, value=value, kwargs={"event_dim": event_dim}, done=True)
     return stack.apply(message).value  # type: ignore[no-any-return]

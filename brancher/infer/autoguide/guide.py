@@ -304,7 +304,7 @@ class AutoGuide(GuideModule, ABC):
         if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
             raise InferenceError(
                 f"{type(self).__name__}.sample_posterior: expected num_samples as an int > 0, got "
-                f"{num_samples!r}"
+                f"{num_samples!r}; write sample_posterior(1000, *args)"
             )
         self.setup(*args, **kwargs)
         with torch.no_grad():

@@ -38,7 +38,10 @@ class AutoCallable(GuideModule):
     def __init__(self, model: Fn, guide: Fn, median: Fn | None = None, *, prefix: str | None = None) -> None:
         super().__init__(model, prefix)
         if not callable(guide):
-            raise GuideError(f"AutoCallable: expected guide as a function, got {type(guide).__name__}")
+            raise GuideError(
+                f"AutoCallable: expected guide as a function, got {type(guide).__name__}; "
+                "give the function itself, not its result"
+            )
         # In tuples: what is a module stays its owner's.
         self._guide: tuple[Fn] = (guide,)
         self._median: tuple[Fn | None] = (median,)

@@ -55,7 +55,8 @@ class AutoLowRankMultivariateNormal(AutoContinuous):
         self.init_scale = positive_scale(self, init_scale)
         if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or rank < 1):
             raise GuideError(
-                f"AutoLowRankMultivariateNormal: expected rank as an int > 0 or None, got {rank!r}"
+                f"AutoLowRankMultivariateNormal: expected rank as an int > 0 or None, got {rank!r}; "
+                "about the root of the number of latent entries is usual"
             )
         self.num_factors = rank
 

@@ -59,12 +59,14 @@ class ELBO(ABC):
     ) -> None:
         if isinstance(num_particles, bool) or not isinstance(num_particles, int) or num_particles < 1:
             raise InferenceError(
-                f"{type(self).__name__}: expected num_particles as an int > 0, got {num_particles!r}"
+                f"{type(self).__name__}: expected num_particles as an int > 0, got {num_particles!r}; "
+                "1 is usual"
             )
         if vectorize_particles not in (None, True, False):
             raise InferenceError(
                 f"{type(self).__name__}: expected vectorize_particles as True, False or None, got "
-                f"{vectorize_particles!r}"
+                f"{vectorize_particles!r}; "
+                "None tries it"
             )
         if max_plate_nesting is not None and max_plate_nesting != math.inf:
             _check_nesting(type(self).__name__, max_plate_nesting)
@@ -242,7 +244,10 @@ def check_pyro_options(owner: object, options: Mapping[str, Any]) -> None:
 def _check_nesting(owner: str, nesting: Any) -> None:
     """Refuse a number of batch dimensions that is no int >= 0."""
     if isinstance(nesting, bool) or not isinstance(nesting, int) or nesting < 0:
-        raise InferenceError(f"{owner}: expected max_plate_nesting as an int >= 0 or None, got {nesting!r}")
+        raise InferenceError(
+            f"{owner}: expected max_plate_nesting as an int >= 0 or None, got {nesting!r}; "
+            "leave it out to have it found"
+        )
 
 
 class ELBOModule(torch.nn.Module):

@@ -34,7 +34,9 @@ class Baselines:
 
     def __init__(self, decay: float | None) -> None:
         if decay is not None and not 0.0 <= decay < 1.0:
-            raise InferenceError(f"baseline_decay: expected a number in [0, 1) or None, got {decay}")
+            raise InferenceError(
+                f"baseline_decay: expected a number in [0, 1) or None, got {decay}; 0.9 is usual"
+            )
         self.decay = decay
         self.averages: dict[str, torch.Tensor] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -18,15 +18,23 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+#: Calls of one markov function inside each other.
+Path: TypeAlias = tuple[MarkovScope, ...]
+
+
 class _Seen(NamedTuple):
     """A latent site that has been passed.
 
     Attributes:
+        name: the site.
         steps: which steps of which markov loops it was in.
+        calls: which calls of which markov functions, the outermost first.
         dims: the variables that its value varies with, by dimension.
     """
 
+    name: str
     steps: tuple[tuple[object, int], ...]
+    calls: dict[object, Path]
     dims: dict[int, str]
 
 
@@ -71,21 +79,22 @@ class enum(Messenger):  # noqa: N801
         self.given = given or {}
         self._seen: dict[str, _Seen] = {}
         self._last: dict[object, int] = {}
+        self._called: dict[tuple[object, Path], list[MarkovScope]] = {}
 
     def fresh(self) -> Self:
         """Start with no variable in scope."""
         entry = copy.copy(self)
-        entry.origin, entry._seen, entry._last = self, {}, {}
+        entry.origin, entry._seen, entry._last, entry._called = self, {}, {}, {}
         return entry
 
     def process_message(self, message: Message) -> None:
         """Say what is in scope at the site, and give it all values if it is to be enumerated."""
         if message.type not in ("sample", "factor"):
             return
-        message.enumerated = self._in_scope()
+        message.enumerated = self._in_scope(message)
         if self._is_chosen(message):
             dim = self.first_available_dim
-            while dim in message.enumerated:
+            while dim in message.enumerated or _varies(message, dim):
                 dim -= 1
             message.value = _all_values(message, dim)
             message.enumerated[dim] = message.name
@@ -96,11 +105,10 @@ class enum(Messenger):  # noqa: N801
             return
         message.enumerated.update(self.given.get(message.name, {}))
         dims = value_dims(message)
-        # A function that calls itself is in the same loop several times; the innermost step counts.
-        steps = tuple({scope.origin or scope: scope.step for scope in _scopes()}.items())
-        for loop, step in steps:
+        steps = _steps()
+        for loop, step in steps.items():
             self._last[loop] = max(step, self._last.get(loop, 0))
-        self._seen[message.name] = _Seen(steps, dims)
+        self._seen[message.name] = _Seen(message.name, tuple(steps.items()), self._note_calls(), dims)
 
     def _is_chosen(self, message: Message) -> bool:
         if message.type != "sample" or message.is_observed or message.value is not None:
@@ -115,13 +123,28 @@ class enum(Messenger):  # noqa: N801
         # Python can not branch on the value of a whole plate, so there is nothing to run one by one.
         return kind == "parallel" or (kind == "sequential" and (in_plate or self.also_sequential))
 
-    def _in_scope(self) -> dict[int, str]:
-        """The variables that a site here may depend on, by dimension."""
+    def _in_scope(self, message: Message) -> dict[int, str]:
+        """The variables that a site here may depend on, by dimension.
+
+        Raises:
+            HandlerError: the site varies along a dimension that two of them share.
+        """
         now = {scope.origin or scope: (scope.step, scope.history) for scope in _scopes()}
+        calls = self._note_calls()
         found: dict[int, str] = {}
         for seen in self._seen.values():
-            if all(self._reaches(loop, step, now) for loop, step in seen.steps):
-                found.update(seen.dims)
+            if not all(self._reaches(loop, step, now) for loop, step in seen.steps):
+                continue
+            if not all(self._reaches_call(fn, path, calls.get(fn, ())) for fn, path in seen.calls.items()):
+                continue
+            for dim, name in seen.dims.items():
+                other = found.setdefault(dim, name)
+                if other != name and _varies(message, dim):
+                    raise HandlerError(
+                        f"site '{message.name}': expected one of the enumerated sites '{other}' and '{name}' "
+                        "to be out of reach by markov, got a density that may depend on both; give markov a "
+                        "larger history, or keep=True for a function that calls itself"
+                    )
         return found
 
     def _reaches(self, loop: object, step: int, now: Mapping[object, tuple[int, int]]) -> bool:
@@ -130,6 +153,39 @@ class enum(Messenger):  # noqa: N801
             current, history = now[loop]
             return current - step <= history
         return self._last[loop] - step < max(1, getattr(loop, "history", 1))
+
+    def _reaches_call(self, fn: object, then: Path, now: Path) -> bool:
+        """Whether a call of a function can be seen from the call here.
+
+        A call sees its callers, ``history`` of them; what its own calls returned; and the calls that its
+        caller made before.
+        """
+        shared = 0
+        while shared < min(len(then), len(now)) and then[shared] is now[shared]:
+            shared += 1
+        up, down = len(now) - shared, len(then) - shared
+        history: int = getattr(fn, "history", 1)
+        if not down:
+            return up <= history
+        reach = max(1, history)
+        if down + max(0, up - 1) > reach:
+            return False
+        calls = self._called[fn, then[:shared]]
+        here = calls.index(now[shared]) if up else len(calls)
+        return getattr(fn, "keep", False) or here - calls.index(then[shared]) <= reach
+
+    def _note_calls(self) -> dict[object, Path]:
+        """The calls of markov functions that go on here; they are numbered as they come."""
+        paths: dict[object, Path] = {}
+        for scope in _scopes():
+            if scope.is_call:
+                fn = scope.origin or scope
+                path = paths.get(fn, ())
+                calls = self._called.setdefault((fn, path), [])
+                if scope not in calls:
+                    calls.append(scope)
+                paths[fn] = (*path, scope)
+        return paths
 
 
 def value_dims(site: Message) -> dict[int, str]:
@@ -142,6 +198,16 @@ def value_dims(site: Message) -> dict[int, str]:
 
 def _scopes() -> list[MarkovScope]:
     return [entry for entry in stack.current() if isinstance(entry, MarkovScope)]
+
+
+def _steps() -> dict[object, int]:
+    """The steps of loops that go on here."""
+    return {scope.origin or scope: scope.step for scope in _scopes() if not scope.is_call}
+
+
+def _varies(message: Message, dim: int) -> bool:
+    batch = message.fn.batch_shape
+    return len(batch) >= -dim and batch[dim] > 1
 
 
 def _all_values(message: Message, dim: int) -> torch.Tensor:

@@ -13,11 +13,12 @@ class MarkovScope(Messenger):
         depth: nesting depth of markov loops here.
         step: index of the step.
         history: how many previous steps a site may depend on, >= 0.
+        is_call: whether the step is a call of a function, which may call itself.
     """
 
-    def __init__(self, depth: int, step: int, history: int) -> None:
+    def __init__(self, depth: int, step: int, history: int, is_call: bool = False) -> None:
         super().__init__(None)
-        self.depth, self.step, self.history = depth, step, history
+        self.depth, self.step, self.history, self.is_call = depth, step, history, is_call
 
     def process_message(self, message: Message) -> None:
         """Write depth, step and history to the site's options, the innermost scope's."""

@@ -18,6 +18,8 @@ class markov:  # noqa: N801
         over: an iterable (``for t in markov(range(10))``), a function to wrap, or None to use
             the object as a context manager.
         history: how many previous steps a step depends on, >= 0.
+        keep: for a function that calls itself several times: whether a call sees all calls of its
+            caller, and the caller all their values, instead of the last ``history`` ones.
 
     Raises:
         HandlerError: ``history`` is negative.
@@ -28,15 +30,20 @@ class markov:  # noqa: N801
         ...     x = sample(f"x_{t}", dist.Normal(x, 1.0))
     """
 
-    def __init__(self, over: Iterable[Any] | Callable[..., Any] | None = None, history: int = 1) -> None:
+    def __init__(
+        self,
+        over: Iterable[Any] | Callable[..., Any] | None = None,
+        history: int = 1,
+        keep: bool = False,
+    ) -> None:
         if isinstance(history, bool) or not isinstance(history, int) or history < 0:
             raise HandlerError(f"markov: expected history as an int >= 0, got {history!r}")
-        self.over, self.history = over, history
+        self.over, self.history, self.keep = over, history, keep
         self._step = 0
 
-    def _scope(self, step: int) -> MarkovScope:
+    def _scope(self, step: int, is_call: bool = False) -> MarkovScope:
         depth = sum(isinstance(entry, MarkovScope) for entry in stack.current())
-        scope = MarkovScope(depth, step, self.history)
+        scope = MarkovScope(depth, step, self.history, is_call)
         scope.origin = self
         return scope
 
@@ -61,11 +68,20 @@ class markov:  # noqa: N801
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped function, or wrap one, as a step."""
         if self.over is None:
-            fn = args[0]
-            return functools.wraps(fn)(markov(fn, history=self.history).__call__)
+            return _wrapped(args[0], self.history, self.keep)
         if not callable(self.over):
             raise HandlerError(f"markov: expected a function, got {type(self.over).__name__}")
         # A function that calls itself is one step deeper each time.
         step = sum(entry.origin is self for entry in stack.current())
-        with self._scope(step):
+        with self._scope(step, is_call=True):
             return self.over(*args, **kwargs)
+
+
+def _wrapped(fn: Callable[..., Any], history: int, keep: bool) -> Callable[..., Any]:
+    each = markov(fn, history, keep)
+
+    @functools.wraps(fn)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        return each(*args, **kwargs)
+
+    return step

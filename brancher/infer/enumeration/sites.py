@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from brancher.distributions import MaskedDistribution
+from brancher.errors import InferenceError
 from brancher.handlers import Frame, Message, Trace
 from brancher.handlers.density import score
 from brancher.handlers.enum import value_dims
@@ -74,6 +75,12 @@ def named(site: Message, density: torch.Tensor) -> Factor:
             sizes[frame.dim] = frame.size
     full = density.expand(sizes)
     kept = [dim for dim in range(-rank, 0) if isinstance(at.get(dim), Frame) or sizes[dim] != 1]
+    if unknown := [dim for dim in kept if dim not in at]:
+        raise InferenceError(
+            f"site '{site.name}': expected dimensions of plates or of enumerated sites in reach, got size "
+            f"{sizes[unknown[0]]} at dim {unknown[0]}; put the site into a plate, or give markov a larger "
+            "history or keep=True"
+        )
     return Factor(full.reshape([sizes[dim] for dim in kept]), tuple(at[dim] for dim in kept))
 
 

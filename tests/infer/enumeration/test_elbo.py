@@ -10,7 +10,7 @@ import torch
 from brancher import distributions as dist
 from brancher import factor, get_param_store, handlers, markov, param, plate, sample
 from brancher.distributions import constraints
-from brancher.errors import GuideError, InferenceError, SiteError, UnsupportedError
+from brancher.errors import BrancherError, GuideError, InferenceError, SiteError, UnsupportedError
 from brancher.handlers import enum
 from brancher.infer import SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate, infer_discrete
 from brancher.infer.autoguide import AutoNormal
@@ -501,3 +501,69 @@ def test_long_chain_uses_two_dimensions():
     trace = handlers.trace(handlers.enum(model, first_available_dim=-1)).get_trace()
     assert {dim for site in trace.sites("sample") for dim in site.enumerated} == {-1, -2}
     assert abs(TraceEnum_ELBO().loss(model, no_guide)) < 1e-4
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_branches_of_a_recursion_are_summed(keep):
+    # A tree of depth three: each node is seen by its two children alone.
+    def model():
+        @markov(keep=keep)
+        def grow(name, depth, parent):
+            z = sample(f"z_{name}", dist.Categorical(STEP[parent]))
+            sample(f"x_{name}", dist.Normal(z.float(), 1.0), obs=torch.tensor(float(len(name))))
+            for side in "ab" if depth < 2 else "":
+                grow(name + side, depth + 1, z)
+
+        grow("r", 0, torch.tensor(0))
+
+    names = ["r", "ra", "raa", "rab", "rb", "rba", "rbb"]
+    right = brute_force(model, {f"z_{name}": 3 for name in names})
+    loss = TraceEnum_ELBO(max_plate_nesting=0).loss(config_enumerate(model), no_guide)
+    assert -loss == pytest.approx(float(right), rel=1e-5)
+
+
+def gathered(history, keep):
+    """A node that depends on what its three children return."""
+
+    def model():
+        @markov(history=history, keep=keep)
+        def grow(name, depth):
+            parts = [grow(name + side, depth + 1) for side in ("abc" if depth < 1 else "")]
+            total = sum((0.1 * (k + 1) * part for k, part in enumerate(parts)), torch.tensor(0.0))
+            z = sample(f"z_{name}", dist.Bernoulli(0.2 + total))
+            sample(f"x_{name}", dist.Normal(z, 1.0), obs=torch.tensor(float(len(name))))
+            return z
+
+        grow("r", 0)
+
+    return model
+
+
+def test_returned_values_are_summed_when_kept():
+    right = brute_force(gathered(1, True), dict.fromkeys(["z_r", "z_ra", "z_rb", "z_rc"], 2))
+    loss = TraceEnum_ELBO(max_plate_nesting=0).loss(config_enumerate(gathered(1, True)), no_guide)
+    assert -loss == pytest.approx(float(right), rel=1e-5)
+
+
+def test_returned_values_out_of_reach_error():
+    with pytest.raises(BrancherError, match="site 'z_r': expected a log_prob of shape"):
+        TraceEnum_ELBO(max_plate_nesting=0).loss(config_enumerate(gathered(1, False)), no_guide)
+
+
+def test_function_as_the_body_of_a_loop_is_a_chain():
+    def model():
+        @markov
+        def move(t, z):
+            z = sample(f"z_{t}", dist.Categorical(STEP[z]))
+            sample(f"x_{t}", dist.Normal(z.float(), 1.0), obs=DATA[t])
+            return z
+
+        z = torch.tensor(0)
+        for t in range(4):
+            z = move(t, z)
+
+    record = handlers.trace(enum(config_enumerate(model), first_available_dim=-1)).get_trace()
+    assert max(site.value.dim() for site in record.sites("sample")) == 2
+    right = brute_force(model, {f"z_{t}": 3 for t in range(4)})
+    loss = TraceEnum_ELBO(max_plate_nesting=0).loss(config_enumerate(model), no_guide)
+    assert -loss == pytest.approx(float(right), rel=1e-5)

@@ -307,9 +307,23 @@ def test_time_that_is_none_error() -> None:
         walk().at(2.5)
 
 
+def test_time_of_another_kind_error() -> None:
+    with pytest.raises(UnknownNameError, match="got 'a'"):
+        walk().at("a")
+
+
+def test_labels_need_no_order() -> None:
+    process = walk(times=["z", "m", "a"])
+    assert process.at("a").name == "xa"
+    with pytest.raises(UnknownNameError, match="got 'zz'"):
+        walk(times=["z", "m", "a"]).at("zz")
+
+
 def test_time_beyond_the_last_error() -> None:
-    with pytest.raises(UnknownNameError, match="give it more times"):
+    with pytest.raises(UnknownNameError, match="got 3"):
         walk(times=range(3)).at(3)
+    with pytest.raises(UnknownNameError, match="give it more times"):
+        walk(times=range(3)).get_timeseries_sample(1, 4)
 
 
 def test_time_beyond_given_variables_error() -> None:

@@ -50,7 +50,8 @@ class LatentTimeSeriesModel(TimeSeries):
         self.latent, self.measure = latent, measure
         times = latent.times
         super().__init__([self._measured(time) for time in times], times)
-        self._ticked = latent._ticked  # both keep the same time
+        # Both keep the same time.
+        self._ticked, self._all_times = latent._ticked, latent._all_times
 
     def _measured(self, time: Any) -> Variable:
         return timed(self.measure(time, self.latent.at(time)), time, type(self).__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ class TimeSeries(ProbabilisticModel):
     def __init__(self, variables: Sequence[Variable], times: Iterable[Any] | None = None) -> None:
         super().__init__(variables)
         self._clock = iter(count() if times is None else times)
+        self._all_times = frozenset(times) if isinstance(times, Sized) else None
         self._ticked: list[Any] = []
         self._by_time: dict[Any, Variable] = {}
         for variable in variables:
@@ -215,7 +216,8 @@ class TimeSeries(ProbabilisticModel):
         if time in self._by_time:
             return True
         last = self._ticked[len(self._by_time) - 1]
-        if not _is_before(last, time):
+        is_ahead = _is_before(last, time) if self._all_times is None else time in self._all_times
+        if not is_ahead:
             raise UnknownNameError(
                 f"time series: expected one of its times {_shown(self.times)}, got {time!r}"
             )
@@ -327,7 +329,7 @@ def _is_before(a: Any, b: Any) -> bool:
     try:
         return bool(a < b)
     except TypeError:
-        return True  # labels without an order: look through all of them
+        return False  # an endless series would be searched forever
 
 
 def _shown(times: Sequence[Any]) -> str:

@@ -186,7 +186,10 @@ class Ensemble:
                     f"{nearest(str(unknown[0]), self.models) or '; check the spelling'}"
                 )
             weights = [given.get(name, 0.0) for name in self.models]
-        array: np.ndarray[Any, Any] = np.array(weights, dtype=float)
+        try:
+            array: np.ndarray[Any, Any] = np.array(weights, dtype=float)
+        except (TypeError, ValueError):
+            array = np.array(math.nan)
         if array.shape != (len(self.models),) or not (array >= 0).all() or not 0 < array.sum() < math.inf:
             raise SiteError(
                 f"ensemble: expected {len(self.models)} weights >= 0 with a sum > 0, got {weights!r}"

@@ -97,7 +97,7 @@ def test_every_model_is_fitted() -> None:
     assert all(len(model.diagnostics["loss curve"]) == 3 for model in models)
 
 
-@pytest.mark.parametrize("weights", [[1.0], [-1.0, 2.0], [0.0, 0.0], [float("nan"), 1.0]])
+@pytest.mark.parametrize("weights", [[1.0], [-1.0, 2.0], [0.0, 0.0], [float("nan"), 1.0], "heavy"])
 def test_weights_that_do_not_fit_error(weights: Any) -> None:
     with pytest.raises(SiteError, match="expected 2 weights"):
         Ensemble([plain(0.0), plain(1.0)], weights)

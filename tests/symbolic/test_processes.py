@@ -344,6 +344,14 @@ def test_prediction_with_random_settings_and_no_posterior_error() -> None:
         process.predict(NEW, given=y)
 
 
+def test_inputs_of_other_dimensions_error() -> None:
+    process = noisy()
+    y = process(X)
+    y.observe(Y)
+    with pytest.raises(SiteError, match="one number of dimensions, got 3 and 1|got 1 and 3"):
+        process.predict(np.zeros((2, 3)), given=y)
+
+
 def test_negative_setting_error() -> None:
     with pytest.raises(SiteError, match="SquaredExponential', scale: expected values > 0, got -1"):
         SquaredExponentialCovariance(-1.0)

@@ -342,6 +342,13 @@ def test_step_that_is_no_function_error() -> None:
         MarkovProcess(NormalVariable(0.0, 1.0, "x0"), NormalVariable(0.0, 1.0, "x1"))  # type: ignore[arg-type]
 
 
+def test_step_that_gives_an_old_variable_error() -> None:
+    process = MarkovProcess(NormalVariable(0.0, 1.0, "x0"), lambda t, x: x)
+    with pytest.raises(SiteError, match="expected a new variable for every time, got 'x0' again at 1"):
+        process.get_timeseries_sample(1, 2)
+    assert process.at(0).name == "x0"
+
+
 def test_no_first_variable_error() -> None:
     with pytest.raises(SiteTypeError, match="expected variables, got none"):
         MarkovProcess([], lambda t, x: x)

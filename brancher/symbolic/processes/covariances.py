@@ -165,7 +165,13 @@ class _Kernel(Covariance):
         names = list(self._settings)
 
         def fill(x: Value, y: Value, *settings: Value) -> Value:
-            difference = as_points(x).unsqueeze(-2) - as_points(y).unsqueeze(-3)
+            rows, columns = as_points(x), as_points(y)
+            if rows.shape[-1] != columns.shape[-1]:
+                raise SiteError(
+                    f"covariance '{self.name}': expected inputs with one number of dimensions, got "
+                    f"{rows.shape[-1]} and {columns.shape[-1]}"
+                )
+            difference = rows.unsqueeze(-2) - columns.unsqueeze(-3)
             shaped = {name: _beside(each) for name, each in zip(names, settings, strict=True)}
             return Value(self.entries(difference, **shaped), 2)
 

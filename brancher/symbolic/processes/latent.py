@@ -54,7 +54,8 @@ class LatentTimeSeriesModel(TimeSeries):
         self._ticked, self._all_times = latent._ticked, latent._all_times
 
     def _measured(self, time: Any) -> Variable:
-        return timed(self.measure(time, self.latent.at(time)), time, type(self).__name__)
+        hidden = self.latent.at(time)
+        return timed(self.measure(time, hidden), time, type(self).__name__, [hidden])
 
     def _next(self, time: Any) -> Variable:
         return self._measured(time)

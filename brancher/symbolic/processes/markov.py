@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from brancher.errors import SiteTypeError
+from brancher.errors import SiteError, SiteTypeError
 from brancher.symbolic.parameters import Parameter
 from brancher.symbolic.processes.series import TimeSeries, check_variables
 from brancher.symbolic.variables import Variable
@@ -51,19 +51,31 @@ class MarkovProcess(TimeSeries):
         super().__init__(first, times)
 
     def _next(self, time: Any) -> Variable:
-        return timed(self.step(time, *self._latest(self.order)), time, "MarkovProcess")
+        before = self._latest(self.order)
+        return timed(self.step(time, *before), time, "MarkovProcess", before)
 
 
-def timed(variable: Any, time: Any, owner: str) -> Variable:
+def timed(variable: Any, time: Any, owner: str, before: Sequence[Variable]) -> Variable:
     """Give a variable that was made for a time a name that says which.
 
+    Args:
+        variable: what was made.
+        time: for which time.
+        owner: who asked for it.
+        before: the variables that it was made from, older than it.
+
     Raises:
+        SiteError: it was there before.
         SiteTypeError: it is no variable.
     """
     if not isinstance(variable, Variable):
         raise SiteTypeError(
             f"{owner}: expected a function that gives a variable, got {type(variable).__name__} at {time!r}; "
             "name an expression by DeterministicVariable"
+        )
+    if variable.serial <= max(each.serial for each in before):
+        raise SiteError(
+            f"{owner}: expected a new variable for every time, got '{variable.name}' again at {time!r}"
         )
     if str(time) not in variable.name:
         variable.name = f"{variable.name}_{time}"

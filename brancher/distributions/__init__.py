@@ -4,8 +4,11 @@ Constraints, transforms and their registries are here too, so that
 ``import brancher.distributions as dist`` is all a model needs.
 """
 
+from typing import TYPE_CHECKING
+
 from torch.distributions import ExponentialFamily
 
+from brancher.absent import refuse
 from brancher.distributions import constraints, transforms
 from brancher.distributions import kl_own as kl_own  # registers
 from brancher.distributions import kl_shapes as kl_shapes  # registers
@@ -113,6 +116,9 @@ from brancher.distributions.zero_inflated import (
 # the names that Pyro programs use
 TorchDistribution = Distribution
 is_validation_enabled = is_validating
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
 
 __all__ = [
     "AbsTransform",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.distributions import constraints as torch_constraints
@@ -30,6 +30,7 @@ from torch.distributions.transforms import (
 from torch.distributions.transforms import SoftplusTransform as TorchSoftplusTransform
 from torch.nn.functional import logsigmoid
 
+from brancher.absent import refuse
 from brancher.distributions import constraints
 from brancher.distributions.constraints import same_value
 from brancher.distributions.flows import (
@@ -62,6 +63,9 @@ from brancher.distributions.matrix_transforms import (
     exact_softplus,
     inverse_softplus,
 )
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
 
 __all__ = [
     "AbsTransform",

@@ -41,7 +41,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "torch._inductor.fx_passes.joint_graph": ("constant_fold_uniform_value",),
     "torch._inductor.graph": ("GraphLowering",),
     "torch._inductor.cpp_builder": ("CppBuilder", "CppTorchDeviceOptions"),
-    "torch._inductor.cpu_vec_isa": ("pick_vec_isa",),
+    "torch._inductor.cpu_vec_isa": ("pick_vec_isa", "valid_vec_isa_list", "VecAVX2", "VecAVX512"),
     "torch._C._aoti": ("AOTIModelContainerRunnerCpu",),
     "torch._C._dynamo.guards": ("TensorGuards",),
 }
@@ -79,7 +79,7 @@ def _missing_hooks() -> list[str]:
     from torch._inductor.graph import GraphLowering
 
     missing = [] if hasattr(GraphLowering, "save_output_code") else ["GraphLowering.save_output_code"]
-    for name in (*_SETTINGS, "cpp.vec_isa_ok"):
+    for name in _SETTINGS:
         holder: Any = settings
         for part in name.split("."):
             holder = getattr(holder, part, _NAMES)
@@ -255,10 +255,31 @@ def _settings(**more: Any) -> Iterator[None]:
     with _quiet():
         import torch._inductor.config as settings
 
-    known = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    # torch itself runs vector code here, so Inductor need not compile a program to find out (4 s).
-    with _quiet(), settings.patch({**_SETTINGS, "cpp.vec_isa_ok": True if known else None, **more}):
+    with _quiet(), settings.patch({**_SETTINGS, **more}), _known_vector_unit():
         yield
+
+
+@contextlib.contextmanager
+def _known_vector_unit() -> Iterator[None]:
+    """Let Inductor take the vector unit that torch runs on, where it would compile programs to find out.
+
+    Those programs (one for each of AVX-512's extensions, seven in all) take longer than a small graph.
+    """
+    from torch._inductor import cpu_vec_isa
+
+    names = {"AVX2": "VecAVX2", "AVX512": "VecAVX512"}
+    name = names.get(torch.backends.cpu.get_cpu_capability())
+    if name is None:
+        yield
+        return
+    base: Any = getattr(cpu_vec_isa, name)
+    unit: Any = type(name, (base,), {"__bool__": lambda _: True, "__hash__": base.__hash__})
+    previous = cpu_vec_isa.valid_vec_isa_list
+    cpu_vec_isa.valid_vec_isa_list = lambda: [unit()]  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        cpu_vec_isa.valid_vec_isa_list = previous
 
 
 def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:

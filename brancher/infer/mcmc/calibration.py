@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _LOG_JOINT = "log_joint"
 _MOST_BINS = 16
+_ENOUGH = 15  # draws below which their effective number is too noisy to warn about
 _LEAST_IN_A_BIN = 10  # simulations expected in each bin of the test, for the chi-square law to hold
 
 
@@ -224,7 +225,7 @@ class SBC:
         least = min(
             (float(v.nan_to_num(float("inf")).min()) for v in self._ess.values()), default=float("inf")
         )
-        if least < 0.5 * self.num_samples:
+        if self.num_samples >= _ENOUGH and least < 0.5 * self.num_samples:
             warnings.warn(
                 f"SBC: expected all but independent draws, got {least:.0f} effective ones of "
                 f"{self.num_samples}; raise thin",

@@ -23,6 +23,7 @@ from brancher.infer.mcmc.warmup import Window, windows
 
 _SECONDS_A_CALL = 0.2
 _PROBE_LANE = 1 << 24  # random numbers for the first guess of a step, apart from the trajectories' own
+_LEAST_ACCEPT = 0.1  # of a chain, for the harmonic mean: one stuck chain in hundreds must not rule the rest
 _STEPS = STATS.index("n_steps")
 
 
@@ -199,7 +200,7 @@ class Sampler:
 
     def _trajectory(self) -> chees.Trajectory:
         if self.trajectory is None:
-            self.trajectory = chees.Trajectory.start(float(self.step_size[0]))
+            self.trajectory = chees.Trajectory.start(float(self.step_size[0]), self.state.chain.position)
         return self.trajectory
 
     def _learn_trajectory(self, trajectory: chees.Trajectory, before: Tensor, time: float, row: int) -> None:
@@ -207,10 +208,13 @@ class Sampler:
             return
         accept = self.buffers.stats[:, row - self.base, 0]
         near = self.state.near
-        gradient = chees.criterion_gradient(before, near.position, near.momentum, accept, self.metric, time)
+        trajectory.along = chees.principal_direction(trajectory.along, before, self.metric)
+        gradient = chees.criterion_gradient(
+            before, near.position, near.momentum, accept, self.metric, time, trajectory.along
+        )
         trajectory.update(gradient, float(self.step_size[0]))
         # The harmonic mean heeds the chains that are stuck.
-        mean = 1 / accept.clamp(min=1e-6).reciprocal().mean()
+        mean = 1 / accept.clamp(min=_LEAST_ACCEPT).reciprocal().mean()
         step = stepsize.update(self.state.chain.step, mean.expand_as(accept), self.kernel.target_accept)  # type: ignore[attr-defined]
         self._set_step(step)
 

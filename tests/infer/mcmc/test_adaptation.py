@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from brancher.infer.mcmc import mass, stepsize
-from brancher.infer.mcmc.chees import Trajectory, halton
+from brancher.infer.mcmc.chees import Trajectory, criterion_gradient, halton, principal_direction
 from brancher.infer.mcmc.integrator import Phase, value_and_grad
 from brancher.infer.mcmc.warmup import windows
 
@@ -87,7 +87,7 @@ def test_halton_fills_the_unit_interval():
 
 
 def test_trajectory_grows_along_a_positive_gradient():
-    trajectory = Trajectory.start(0.5)
+    trajectory = Trajectory.start(0.5, torch.zeros(3))
     for _ in range(50):
         trajectory.update(1.0, 0.1)
     trajectory.settle()
@@ -95,6 +95,37 @@ def test_trajectory_grows_along_a_positive_gradient():
 
 
 def test_trajectory_ignores_a_nan_gradient():
-    trajectory = Trajectory.start(0.5)
+    trajectory = Trajectory.start(0.5, torch.zeros(3))
     trajectory.update(math.nan, 0.1)
-    assert trajectory == Trajectory.start(0.5)
+    assert trajectory.count == 0 and trajectory.log_length == math.log(0.5)
+
+
+def test_direction_turns_to_where_chains_spread_most():
+    noise = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 1.0])
+    metric = mass.unit_metric(200, 3, False, noise)
+    along = Trajectory.start(0.5, noise).along
+    for _ in range(60):
+        along = principal_direction(along, noise, metric)
+    assert abs(float(along[1])) > 0.99 and float(along.norm()) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_direction_stays_where_chains_are_one_point():
+    along = Trajectory.start(0.5, torch.zeros(3)).along
+    same = torch.ones(4, 3)
+    assert torch.equal(principal_direction(along, same, mass.unit_metric(4, 3, False, same)), along)
+
+
+def test_criterion_wants_longer_trajectories_on_the_way_out_and_shorter_ones_on_the_way_back():
+    # Chains that leave the centre along a circle of period 2 pi, from (q, p) = (0, 1): q = sin t, p = cos t.
+    before = torch.tensor([[0.0], [0.0]])
+    metric, accept = mass.unit_metric(2, 1, False, before), torch.ones(2)
+
+    def slope(time):
+        sign = torch.tensor([[1.0], [-1.0]])
+        ends, momenta = sign * math.sin(time), sign * math.cos(time)
+        return criterion_gradient(before, ends, momenta, accept, metric, time, torch.ones(1))
+
+    assert slope(0.5) > 0 > slope(2.5)
+    # d/d log t of sin(t)**4 / 4 / sqrt(t), times sqrt(t).
+    by_hand = 0.5 * math.sin(0.5) ** 3 * math.cos(0.5) - math.sin(0.5) ** 4 / 8
+    assert slope(0.5) == pytest.approx(by_hand, rel=1e-5)

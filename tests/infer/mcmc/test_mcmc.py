@@ -137,6 +137,17 @@ def test_save_and_load_go_on_bit_for_bit(ran, tmp_path):
     )
 
 
+def test_chees_goes_on_bit_for_bit_after_save_and_load(tmp_path):
+    runs = [make(ChEES(model), draws=draws, num_chains=4) for draws in (6, 3, 3)]
+    runs[0].run(Y)
+    runs[1].run(Y)
+    runs[1].save(tmp_path / "run")
+    runs[2].load(tmp_path / "run", Y)
+    runs[2].run(Y)
+    whole, pieces = (run.get_samples(group_by_chain=True)["z"] for run in (runs[0], runs[2]))
+    assert torch.equal(whole, pieces)
+
+
 @pytest.mark.parametrize("stop", [1, 8, 20])
 def test_interrupt_keeps_draws_and_run_finishes_them(ran, stop, monkeypatch):
     from brancher.infer.mcmc import sampler

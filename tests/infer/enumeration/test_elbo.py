@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
+from brancher import ParamStore, factor, get_param_store, handlers, markov, param, plate, sample
 from brancher import distributions as dist
-from brancher import factor, get_param_store, handlers, markov, param, plate, sample
 from brancher.distributions import constraints
 from brancher.errors import BrancherError, GuideError, InferenceError, SiteError, UnsupportedError
 from brancher.handlers import enum
@@ -567,3 +567,22 @@ def test_function_as_the_body_of_a_loop_is_a_chain():
     right = brute_force(model, {f"z_{t}": 3 for t in range(4)})
     loss = TraceEnum_ELBO(max_plate_nesting=0).loss(config_enumerate(model), no_guide)
     assert -loss == pytest.approx(float(right), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_steps_are_the_eager_ones():
+    def model():
+        loc = sample("loc", dist.Normal(0.0, 3.0))
+        share = sample("share", dist.Beta(1.0, 1.0))
+        with plate("row", 4, subsample_size=2) as rows:
+            z = sample("z", dist.Bernoulli(share))
+            sample("x", dist.Normal(loc * z, 1.0), obs=DATA[rows])
+
+    losses = []
+    for compiled in (False, True):
+        with ParamStore():
+            torch.manual_seed(0)
+            guide = AutoNormal(handlers.block(model, hide=["z"]))
+            svi = SVI(config_enumerate(model), guide, Adam({"lr": 0.1}), TraceEnum_ELBO(), compile=compiled)
+            losses.append([svi.step() for _ in range(4)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -40,7 +40,7 @@ class Pathfinder:
     Pareto smoothed importance weights.
 
     Args:
-        model: a model with continuous latent sites.
+        model: a model; discrete latent sites with a finite support are summed out.
         num_paths: starts, > 0.
         num_samples: draws to keep, > 0; each path makes as many before they are resampled.
         max_iterations: most iterates of a path.
@@ -103,7 +103,7 @@ class Pathfinder:
             UnsupportedError: the model has discrete latent sites or subsampled plates.
             NonFiniteError: no start with a finite density was found, or no path left its start.
         """
-        density = Potential(self.model, args, kwargs, "Pathfinder")
+        density = Potential(self.model, args, kwargs, "Pathfinder", sums_discrete=True)
         example = density.like.new_zeros(self.num_paths, density.dim)
         density.prepare(example.expand(max(self.num_paths, 2), -1))
         gradient = make_gradient(density.log_prob, example, self.compile)

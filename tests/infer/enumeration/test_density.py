@@ -8,7 +8,16 @@ import torch
 from brancher import deterministic, markov, plate, sample
 from brancher import distributions as dist
 from brancher.errors import UnsupportedError
-from brancher.infer import HMC, MCMC, NUTS, Predictive, config_enumerate, infer_discrete, initialize_model
+from brancher.infer import (
+    HMC,
+    MCMC,
+    NUTS,
+    Pathfinder,
+    Predictive,
+    config_enumerate,
+    infer_discrete,
+    initialize_model,
+)
 from brancher.infer.mcmc.potential import Potential
 
 DATA = torch.tensor([-1.2, -0.7, 2.1, 1.8, -1.0])
@@ -157,3 +166,20 @@ def test_support_that_varies_with_a_discrete_site_error():
 def test_other_densities_refuse_discrete_sites():
     with pytest.raises(UnsupportedError, match="site 'z': expected continuous latent sites"):
         Potential(mixture, (), {}, "SVGD")
+
+
+def test_pathfinder_sums_too():
+    # Exact mean by a grid, as above; 1000 draws of a close approximation.
+    def model():
+        weight = sample("weight", dist.Beta(3.0, 3.0))
+        with plate("row", 5):
+            z = sample("z", dist.Bernoulli(weight))
+            sample("x", dist.Normal(4.0 * z - 1.0, 1.0), obs=DATA)
+
+    grid = torch.linspace(0.0005, 0.9995, 1000)
+    on, off = dist.Normal(3.0, 1.0).log_prob(DATA).exp(), dist.Normal(-1.0, 1.0).log_prob(DATA).exp()
+    density = (grid[:, None] * on + (1 - grid[:, None]) * off).prod(-1) * grid**2 * (1 - grid) ** 2
+    finder = Pathfinder(model, seed=1)
+    finder.run()
+    mean = float(finder.get_samples()["weight"].mean())
+    assert mean == pytest.approx(float((grid * density).sum() / density.sum()), abs=0.05)

@@ -108,7 +108,7 @@ def initialize_model(
         seed: of the starts.
 
     Raises:
-        UnsupportedError: a latent site is discrete, or a plate is subsampled.
+        UnsupportedError: a discrete latent site has no finite support, or a plate is subsampled.
         NonFiniteError: no start with a finite density was found.
 
     Example:

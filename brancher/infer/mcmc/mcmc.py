@@ -123,7 +123,7 @@ class MCMC:
 
         Raises:
             InferenceError: the model has no latent site, or chains can not start.
-            UnsupportedError: the model has discrete latent sites or subsampled plates.
+            UnsupportedError: a discrete latent site has no finite support, or a plate is subsampled.
         """
         if not self._goes_on(args, kwargs):
             self._begin(args, kwargs)

@@ -19,6 +19,7 @@ SHORT = {
     "eight_schools": ["--num-steps=600", "--num-samples=1000"],
     "ensemble": ["--num-steps=60", "--num-samples=1000", "--years", "1897", "1900"],
     "gaussian_process": ["--num-steps=10", "--first-year=1991"],
+    "mcmc": ["--num-samples=400"],
     "minibatch": ["--num-steps=400", "--num-samples=1000"],
     "receptive_fields": ["--num-voxels=3", "--num-steps=150", "--num-samples=100"],
     "random_walk": ["--num-steps=60", "--num-samples=500", "--until=1913"],
@@ -172,3 +173,14 @@ def test_random_walk_bridges_its_gap(run: Any) -> None:
     # The flows' standard deviation is 1.7; the rest is the short training.
     assert np.abs(result.level.mean(axis=1) - exact).mean() < 0.3
     assert result.level.index[-1] == 1913 + 15
+
+
+@pytest.mark.slow
+def test_mcmc_tells_the_bad_parametrisation_from_the_good_one(run: Any) -> None:
+    result = run("mcmc")
+    assert result.divergences["centred"] > 5 * result.divergences["non-centred"]
+    assert result.comparison.loc["non-centred", "bad_k"] == 0
+    # Reference of posteriordb: mu 4.4, tau 3.6; 1600 draws, of which 500 count at least.
+    table = result.tables["non-centred"]
+    assert abs(table.loc["mu", "mean"] - 4.4) < 5 * 3.3 / 500**0.5
+    assert abs(table.loc["tau", "mean"] - 3.6) < 5 * 3.2 / 500**0.5

@@ -47,7 +47,9 @@ def min_ess(draws: Any) -> float:
     return float(ess_bulk(torch.as_tensor(draws)).min())
 
 
-def run_brancher(model: str, chains: int, begin: float) -> dict[str, float]:
+def run_brancher(
+    model: str, chains: int, begin: float, warmup: int = DRAWS, count: int = DRAWS, kernel: str = "NUTS"
+) -> dict[str, float]:
     """Measure this library."""
     import torch
 
@@ -56,31 +58,34 @@ def run_brancher(model: str, chains: int, begin: float) -> dict[str, float]:
     sys.path.insert(0, str(HERE))
     import nuts_models
 
-    from brancher.infer.mcmc import MCMC, NUTS
+    from brancher.infer import mcmc as kernels
 
     chosen = nuts_models.posteriors() | {"groups": (nuts_models.groups, nuts_models.group_data())}
     function, args = chosen[model]
-    mcmc = MCMC(NUTS(function), DRAWS, DRAWS, num_chains=chains, seed=1, progress=False)
+    chosen_kernel = getattr(kernels, kernel)(function)
+    mcmc = kernels.MCMC(chosen_kernel, count, warmup, num_chains=chains, seed=1, progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mcmc.run(*args)
     first = time.time() - begin
     sampler = mcmc._samplers[0]
     cpu, wall = time.process_time(), time.perf_counter()
-    sampler.run(2 * DRAWS)
+    sampler.run(2 * count)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     draws, stats = sampler.draws()
-    gradients = float(stats[:, DRAWS:, 1].sum())
+    gradients = float(stats[:, count:, 1].sum())
     return {
         "first": first,
         "cpu": cpu,
         "wall": wall,
         "gradients": gradients,
-        "ess": min_ess(draws[:, DRAWS:]),
+        "ess": min_ess(draws[:, count:]),
     }
 
 
-def run_numpyro(model: str, chains: int, begin: float) -> dict[str, float]:
+def run_numpyro(
+    model: str, chains: int, begin: float, warmup: int = DRAWS, count: int = DRAWS, kernel: str = "NUTS"
+) -> dict[str, float]:
     """Measure NumPyro: ``MCMC.run`` for the first call, a compiled scan of its kernel for the rest."""
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     import jax
@@ -93,26 +98,26 @@ def run_numpyro(model: str, chains: int, begin: float) -> dict[str, float]:
     from nuts_models_numpyro import MODELS as models
 
     args = numpyro_args(model)
-    kernel = numpyro.infer.NUTS(models[model])
+    sampler = getattr(numpyro.infer, kernel)(models[model])
     options = {"num_chains": chains, "chain_method": "vectorized", "progress_bar": False}
-    mcmc = numpyro.infer.MCMC(kernel, num_warmup=DRAWS, num_samples=DRAWS, **options)
+    mcmc = numpyro.infer.MCMC(sampler, num_warmup=warmup, num_samples=count, **options)
     mcmc.run(jax.random.PRNGKey(1), *args, extra_fields=("num_steps",))
     jax.block_until_ready(mcmc.last_state)
     first = time.time() - begin
 
     def more(state: Any) -> Any:
         def one(state: Any, _: Any) -> Any:
-            state = kernel.sample(state, args, {})
+            state = sampler.sample(state, args, {})
             return state, (state.z, state.num_steps)
 
-        return jax.lax.scan(one, state, None, length=DRAWS)
+        return jax.lax.scan(one, state, None, length=count)
 
     compiled = jax.jit(more)
     state, _ = jax.block_until_ready(compiled(mcmc.last_state))
     cpu, wall = time.process_time(), time.perf_counter()
     state, (z, steps) = jax.block_until_ready(compiled(state))
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    shape = (DRAWS, chains, -1)
+    shape = (count, chains, -1)
     flat = np.concatenate([np.asarray(v).reshape(shape) for v in jax.tree.leaves(z)], -1).swapaxes(0, 1)
     return {
         "first": first,

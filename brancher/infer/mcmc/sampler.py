@@ -23,7 +23,7 @@ from brancher.infer.mcmc.warmup import Window, windows
 
 _SECONDS_A_CALL = 0.2
 _PROBE_LANE = 1 << 24  # random numbers for the first guess of a step, apart from the trajectories' own
-_LEAST_ACCEPT = 0.1  # of a chain, for the harmonic mean: one stuck chain in hundreds must not rule the rest
+_LEAST_ACCEPT = 0.01  # of a chain, for the harmonic mean: one stuck chain in hundreds must not rule the rest
 _STEPS = STATS.index("n_steps")
 
 

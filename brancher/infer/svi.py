@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -115,7 +116,8 @@ class SVI:
             losses = self.steps_compiled(1, args, kwargs)
             if losses:
                 return losses[0]
-        return self._eager_step(args, kwargs)
+        # In a copy of the context, so that an interrupt inside an exit leaves no handler or setting behind.
+        return copy_context().run(self._eager_step, args, kwargs)
 
     def steps_compiled(self, steps: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
         """Take up to ``steps`` steps in one compiled call; none where the next one has to be eager."""

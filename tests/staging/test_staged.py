@@ -254,6 +254,8 @@ def test_mode_auto_runs_eagerly_until_compiled() -> None:
     staged.prepare_async(x).result(timeout=120)
     torch.testing.assert_close(staged(x), first)
     assert (staged.counters.traces, staged.counters.fallbacks) == (1, 0)
+    staged.prepare_async(x).result(timeout=1)
+    assert staged.counters.traces == 1  # it is known, and not recorded again
     assert staged.plan(x).take((x,)) is not None
 
 

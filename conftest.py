@@ -10,6 +10,7 @@ import torch
 
 import brancher
 from brancher import distributions, handlers, infer, optim, primitives
+from brancher.distributions.validation import enable_validation, is_validating
 from brancher.handlers import stack
 from brancher.infer import autoguide
 from brancher.params import ParamStore
@@ -23,6 +24,9 @@ def _as_before() -> Iterator[None]:
         yield
     torch.set_default_dtype(dtype)
     assert stack.current() == (), "the test left a handler on the stack"
+    was_validating = is_validating()
+    enable_validation(True)
+    assert was_validating, "the test left validation off"
 
 
 @pytest.fixture(autouse=True)

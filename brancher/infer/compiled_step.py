@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Hashable
 from contextlib import ExitStack
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from brancher.infer.svi import SVI
 
 Tensor = torch.Tensor
-
-_CPU = torch.device("cpu")
-_ZERO = torch.zeros((), dtype=torch.int64, device="cpu")
 
 
 class Carry(NamedTuple):
@@ -111,7 +109,7 @@ class CompiledStep:
         try:
             flat = self._prepare()
             schedule = Schedule(flat.optimizer)
-            rates = _placed(schedule.advance(flat.groups, steps), flat.devices)
+            rates = schedule.advance(flat.groups, flat.devices, steps)
         except OptimError as error:
             self._refuse(str(error))
             return []
@@ -134,7 +132,7 @@ class CompiledStep:
             if not losses:
                 return []
             # The good steps once more: they end right before the bad one.
-            rates = _placed(schedule.advance(flat.groups, len(losses)), flat.devices)
+            rates = schedule.advance(flat.groups, flat.devices, len(losses))
             carry_now, _ = self._call(carry, len(losses), rates, consts)
         self._take(flat, carry_now)
         return losses
@@ -183,7 +181,7 @@ class CompiledStep:
             for name, leaf in zip(block.names, block.split(buffers.params), strict=True)
         }
         svi, is_elbo = self.svi, isinstance(self.svi.loss, ELBO)
-        with ExitStack() as undo, torch.enable_grad(), validation_enabled(False):
+        with torch.enable_grad(), validation_enabled(False), ExitStack() as undo:
             undo.enter_context(stack.restored())
             undo.enter_context(current_store().substituted(trainable))
             if is_elbo:
@@ -211,7 +209,7 @@ class CompiledStep:
 
     def _carry(self, flat: FlatOptimizer) -> Carry:
         loss = self.svi.loss.state_dict() if isinstance(self.svi.loss, ELBO) else {}
-        return Carry(tuple([block.buffers for block in flat.blocks]), loss, _ZERO.to(flat.devices[0]))
+        return Carry(tuple([block.buffers for block in flat.blocks]), loss, _zero(flat.devices[0]))
 
     def _take(self, flat: FlatOptimizer, carry: Carry) -> None:
         for block, buffers in zip(flat.blocks, carry.blocks, strict=True):
@@ -232,7 +230,6 @@ def _keep(good: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(good.to(new.device), new, old)
 
 
-def _placed(rates: tuple[Tensor, ...], devices: list[torch.device]) -> tuple[Tensor, ...]:
-    if all(device == _CPU for device in devices):
-        return rates
-    return tuple([rate.to(device) for rate, device in zip(rates, devices, strict=True)])
+@functools.cache
+def _zero(device: torch.device) -> Tensor:
+    return torch.zeros((), dtype=torch.int64, device=device)

@@ -40,8 +40,10 @@ class Schedule:
         self._before = [] if self._is_fixed else [_options(group) for group in self._groups]
         self._rule_before = None if self._rule is None else self._rule.state_dict()
 
-    def advance(self, groups: Sequence[dict[str, Any]], steps: int) -> tuple[torch.Tensor, ...]:
-        """The rates of the next steps for each of the given parameter groups.
+    def advance(
+        self, groups: Sequence[dict[str, Any]], devices: Sequence[torch.device], steps: int
+    ) -> tuple[torch.Tensor, ...]:
+        """The rates of the next steps for each of the given parameter groups, on its device.
 
         Returns:
             A float64 scalar a group where rates stay as they are, else a vector of length
@@ -51,7 +53,8 @@ class Schedule:
             OptimError: the schedule fails, or changes other options than the rate; all is as before then.
         """
         if self._is_fixed:
-            return tuple([_constant(float(group["lr"])) for group in groups])
+            pairs = zip(groups, devices, strict=True)
+            return tuple([_constant(float(group["lr"]), device) for group, device in pairs])
         rows = [[0.0] * MOST for _ in groups]
         try:
             for step in range(steps):
@@ -65,7 +68,10 @@ class Schedule:
                 f"optimizer '{self._name}': expected a schedule that gives the rates of {steps} steps, got "
                 f"{type(error).__name__}: {error}; run with compile=False"
             ) from error
-        return tuple(torch.tensor(row, dtype=torch.float64, device="cpu") for row in rows)
+        return tuple(
+            torch.tensor(row, dtype=torch.float64, device=device)
+            for row, device in zip(rows, devices, strict=True)
+        )
 
     def _step(self, groups: Sequence[dict[str, Any]], rows: list[list[float]], step: int) -> None:
         if self._decays:
@@ -104,5 +110,5 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _constant(rate: float) -> torch.Tensor:
-    return torch.tensor(rate, dtype=torch.float64, device="cpu")
+def _constant(rate: float, device: torch.device) -> torch.Tensor:
+    return torch.tensor(rate, dtype=torch.float64, device=device)

@@ -285,6 +285,7 @@ def _known_vector_unit() -> Iterator[None]:
 def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
     """Return Inductor's C++ wrapper module for a functional graph on the CPU, as text."""
     with _quiet():
+        from torch._dynamo import utils
         from torch._inductor.compile_fx import compile_fx_inner
         from torch._inductor.fx_passes.joint_graph import constant_fold_uniform_value
         from torch._inductor.graph import GraphLowering
@@ -292,16 +293,18 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
     def stop(code: str) -> None:
         raise _Captured(code)
 
-    previous = GraphLowering.save_output_code
+    previous, keeper = GraphLowering.save_output_code, utils.preserve_rng_state
     with torch.no_grad(), _settings():
         constant_fold_uniform_value(graph)
         GraphLowering.save_output_code = stop
+        # Lowering draws nothing, and another thread may draw beside it: its numbers must not be taken back.
+        utils.preserve_rng_state = contextlib.nullcontext  # type: ignore[assignment]
         try:
             compile_fx_inner(graph, list(fakes), cpp_wrapper=True, is_inference=True)
         except _Captured as captured:
             return str(captured.args[0])
         finally:
-            GraphLowering.save_output_code = previous
+            GraphLowering.save_output_code, utils.preserve_rng_state = previous, keeper
     raise RuntimeError("Inductor gave no code")
 
 

@@ -305,3 +305,14 @@ def test_resized_captured_tensor_is_traced_again() -> None:
     outside.resize_(3).fill_(1.0)
     assert float(staged(torch.tensor(0.0))) == 3.0
     assert staged.counters.traces == 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, raised in the compiling thread
+def test_compiling_beside_takes_no_draws_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRANCHER_CACHE_DIR", "")
+    staged = stage(lambda x: (x.sin() + torch.randn(3)).cumsum(0), mode="auto")
+    future = staged.prepare_async(torch.ones(3))
+    draws = []
+    while not future.done():
+        draws.append(float(torch.rand((), dtype=torch.float64)))
+    assert len(set(draws)) == len(draws) > 100

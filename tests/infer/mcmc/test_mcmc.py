@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 
 import pytest
 import torch
@@ -294,9 +295,11 @@ def test_potential_fn_without_initial_params_error():
 @pytest.mark.slow
 def test_an_exception_in_a_parallel_chain_reaches_the_caller():
     mcmc = make(HMC(_fails_elsewhere, trajectory_length=0.5), 2, 0, num_chains=2, chain_method="parallel")
-    with pytest.raises(InferenceError, match="top of a module|boom"):
+    with pytest.raises(InferenceError, match="boom"):
         mcmc.run()
 
 
 def _fails_elsewhere():
+    if multiprocessing.parent_process() is not None:
+        raise InferenceError("boom")
     sample("x", dist.Normal(0.0, 1.0))

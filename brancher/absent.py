@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from brancher.errors import AbsentNameError, nearest
+from brancher import moved
+from brancher.errors import AbsentNameError
 
 #: By module, what stands in for a name.
 INSTEAD: dict[str, dict[str, str]] = {
@@ -19,7 +19,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "log": "use logging.getLogger",
         "random_module": "use brancher.nn.PyroModule with PyroSample attributes",
         "settings": "give options to what they are for, and use enable_validation",
-        "util": "use brancher.set_rng_seed, and float(loss) for torch_item(loss)",
     },
     "brancher.distributions": {
         "AVFMultivariateNormal": "use MultivariateNormal",
@@ -42,8 +41,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "SpanningTree": "write it as a TorchDistribution",
         "Stable": "use StudentT, or write it as a TorchDistribution",
         "TorchDistributionMixin": "use TorchDistribution",
-        "torch_distribution": "use TorchDistribution",
-        "util": "use torch.broadcast_shapes and the constraints of brancher.distributions",
     },
     "brancher.distributions.transforms": {
         "BatchNorm": "use torch.nn.BatchNorm1d inside a network",
@@ -70,22 +67,22 @@ INSTEAD: dict[str, dict[str, str]] = {
     },
     "brancher.handlers": {
         "collapse": "use brancher.infer.TraceEnum_ELBO for discrete sites",
-        "enable_validation": "use brancher.enable_validation",
-        "is_validation_enabled": "use brancher.validation_enabled, a context manager",
-        "runtime": "use handlers.Messenger, handlers.Message and handlers.NonlocalExit",
         "unwrap": "read .fn of a handler, or .__wrapped__",
     },
     "brancher.infer": {
         "CSIS": "use SVI on a guide, or Importance with one",
+        "csis": "use SVI on a guide, or Importance with one",
         "EnergyDistance": "use Trace_ELBO, or RenyiELBO for a wider posterior",
+        "energy_distance": "use Trace_ELBO, or RenyiELBO for a wider posterior",
         "MHResampler": "use Importance and its resample",
-        "is_validation_enabled": "use brancher.validation_enabled, a context manager",
-        "RandomWalkKernel": "use RandomWalk",
         "TracePosterior": "use MCMC or Importance",
         "TracePredictive": "use Predictive",
         "TraceTMC_ELBO": "use TraceEnum_ELBO, which sums over all values",
         "TraceTailAdaptive_ELBO": "use RenyiELBO",
         "Trace_MMD": "use Trace_ELBO",
+        "resampler": "use Importance and its resample",
+        "trace_mmd": "use Trace_ELBO",
+        "tracetmc_elbo": "use TraceEnum_ELBO, which sums over all values",
         "WeighedPredictive": "use Importance, its samples and weights",
     },
     "brancher.infer.autoguide": {
@@ -97,6 +94,11 @@ INSTEAD: dict[str, dict[str, str]] = {
         "AutoRegressiveMessenger": "use AutoIAFNormal",
         "AutoStructured": "use AutoMultivariateNormal, or AutoGuideList with functions of your own",
     },
+    "brancher.infer.mcmc": {
+        "ArrowheadMassMatrix": "use NUTS(model, full_mass=True)",
+        "BlockMassMatrix": "use NUTS(model), with full_mass=True for a dense one",
+        "StreamingMCMC": "use MCMC, whose run continues where it left off",
+    },
     "brancher.infer.reparam": {
         "ConjugateReparam": "leave it out, or give the conjugate law in the guide",
         "DiscreteCosineReparam": "write an infer.reparam.Reparam",
@@ -107,6 +109,27 @@ INSTEAD: dict[str, dict[str, str]] = {
         "StructuredReparam": "use NeuTraReparam",
         "SymmetricStableReparam": "use a StudentT law with StudentTReparam",
         "UnitJacobianReparam": "use TransformReparam, or write an infer.reparam.Reparam",
+    },
+    "brancher.infer.inspect": {
+        "get_dependencies": "use brancher.render_model, whose picture shows what depends on what",
+    },
+    "brancher.ops": {
+        "arrowhead": "write it with torch.linalg",
+        "contract": "use torch.einsum, or TraceEnum_ELBO for a model's discrete sites",
+        "dual_averaging": "it is part of MCMC",
+        "einsum": "use torch.einsum, or TraceEnum_ELBO for a model's discrete sites",
+        "gaussian": "use MultivariateNormal",
+        "hessian": "use torch.func.hessian",
+        "integrator": "it is part of HMC and NUTS",
+        "jit": "use SVI(..., compile=True)",
+        "linalg": "use torch.linalg",
+        "newton": "use torch.optim.LBFGS",
+        "packed": "write it with torch.einsum",
+        "provenance": "use brancher.render_model, whose picture shows what depends on what",
+        "special": "use torch.special",
+        "streaming": "use brancher.summary on draws",
+        "tensor_utils": "write it with torch.linalg and torch.fft",
+        "welford": "it is part of MCMC",
     },
     "brancher.nn": {
         "ConditionalAutoRegressiveNN": "concatenate the inputs of a network of your own",
@@ -120,8 +143,12 @@ INSTEAD: dict[str, dict[str, str]] = {
 }
 
 
+INSTEAD["brancher.poutine"] = INSTEAD["brancher.handlers"]
+moved.install(INSTEAD)
+
+
 def refuse(module: str) -> Callable[[str], Any]:
-    """A module's ``__getattr__``, which says what to use instead of a name that is absent by decision.
+    """A module's ``__getattr__``: finds a name of Pyro that is elsewhere, or says what to use instead.
 
     The error is an ImportError: Python hides the text of an AttributeError from ``from ... import``.
 
@@ -130,10 +157,11 @@ def refuse(module: str) -> Callable[[str], Any]:
     """
 
     def __getattr__(name: str) -> Any:
-        instead = INSTEAD[module].get(name)
+        instead = INSTEAD.get(module, {}).get(name)
         if instead is not None:
             raise AbsentNameError(f"{module}.{name}: expected a name of {module}, got one of Pyro; {instead}")
-        known = vars(sys.modules[module])
-        raise AttributeError(f"module {module!r} has no attribute {name!r}{nearest(name, known)}")
+        if name.startswith("__"):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return moved.find(module, name)
 
     return __getattr__

@@ -17,6 +17,7 @@ PACKAGE = Path(brancher.__file__).parent
 # Each part may import itself and the rows above it.
 LAYERS = (
     ("errors",),
+    ("moved",),
     ("absent", "frames", "staging"),
     ("distributions",),
     ("params",),
@@ -25,7 +26,7 @@ LAYERS = (
     ("primitives",),
     ("nn", "optim"),
     ("infer",),
-    ("ops", "render"),
+    ("ops", "pyro_names", "render"),
     ("symbolic",),
     ("plots", "decorators"),
 )

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+#: Types of message for which Pyro's handlers may have a method.
+_KINDS = ("sample", "param", "plate", "subsample", "deterministic", "factor")
+
+
+def _is_method(name: str, post: str) -> bool:
+    """Whether Pyro calls a method of this name before a value is there, or with ``post`` afterwards."""
+    return name.startswith("_pyro_") and name.startswith("_pyro_post_") == bool(post)
+
+
 class Messenger:
     """A handler: sees every message issued inside it, before and after it is answered.
 
@@ -42,16 +51,29 @@ class Messenger:
         self.fn = fn
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse the methods of handlers written for Pyro, which would never be called."""
+        """Let handlers written for Pyro, which have a method for each type of message, be called."""
         super().__init_subclass__(**kwargs)
-        for name in vars(cls):
-            if name.startswith("_pyro_") or name in ("_process_message", "_postprocess_message"):
-                post = "post" in name
-                raise HandlerTypeError(
-                    f"handler '{cls.__name__}': expected the methods process_message and "
-                    f"postprocess_message, got '{name}' of Pyro; write def {'post' if post else ''}"
-                    f"process_message(self, message), and look at message.type"
-                )
+        own = dict(vars(cls))
+        for post in ("", "post"):
+            given = own.get(f"{post}process_message")
+            prefix = "_pyro_post_" if post else "_pyro_"
+            if given is not None:
+                for kind in _KINDS:
+                    setattr(cls, prefix + kind, given)
+            elif f"_{post}process_message" in own or any(_is_method(name, post) for name in own):
+                setattr(cls, f"{post}process_message", _by_type[post])
+
+    def _process_message(self, message: Message) -> None:
+        """Call ``_pyro_<type>``, if there is one, as Pyro does."""
+        method = getattr(self, f"_pyro_{message.type}", None)
+        if method is not None:
+            method(message)
+
+    def _postprocess_message(self, message: Message) -> None:
+        """Call ``_pyro_post_<type>``, if there is one, as Pyro does."""
+        method = getattr(self, f"_pyro_post_{message.type}", None)
+        if method is not None:
+            method(message)
 
     def process_message(self, message: Message) -> None:
         """Look at a message on its way out; may set its value, scale, mask or stop it."""
@@ -111,3 +133,10 @@ class Messenger:
         if self.fn is None:
             raise AttributeError("__wrapped__")
         return self.fn
+
+
+#: What calls the methods of a handler written for Pyro.
+_by_type: dict[str, Callable[[Messenger, Message], None]] = {
+    "": lambda self, message: self._process_message(message),
+    "post": lambda self, message: self._postprocess_message(message),
+}

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from brancher.absent import refuse
 from brancher.infer.mcmc import rng, stepsize
 from brancher.infer.mcmc.integrator import Gradient, Metric, Phase, leapfrog
 from brancher.infer.mcmc.state import Chain, Control, Info, pick, pick_all
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
 
 _MAX_ENERGY_ERROR = 1000.0
 _TAKE, _MERGE, _TURN = range(3)  # columns of the uniforms

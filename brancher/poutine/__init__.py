@@ -7,4 +7,4 @@ from brancher.handlers import *  # noqa: F403
 from brancher.handlers import __all__ as __all__
 
 if not TYPE_CHECKING:
-    __getattr__ = refuse("brancher.handlers")
+    __getattr__ = refuse(__name__)

@@ -1,0 +1,1 @@
+"""Small functions that Pyro's programs import from its utility modules; :mod:`brancher.moved` finds them."""

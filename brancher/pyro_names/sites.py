@@ -1,0 +1,25 @@
+"""Questions about the sites of a trace, under Pyro's names."""
+
+from __future__ import annotations
+
+from brancher.handlers import Message, Trace
+
+__all__ = ["prune_subsample_sites", "site_is_factor", "site_is_subsample"]
+
+
+def site_is_subsample(site: Message) -> bool:
+    """Whether a site holds the rows of a subsampled plate."""
+    return site.type == "plate"
+
+
+def site_is_factor(site: Message) -> bool:
+    """Whether a site is a term of the density of its own."""
+    return site.type == "factor"
+
+
+def prune_subsample_sites(trace: Trace) -> Trace:
+    """A copy of a trace without the rows of its plates."""
+    pruned = trace.copy()
+    for site in list(pruned.sites("plate")):
+        pruned.remove_node(site.name)
+    return pruned

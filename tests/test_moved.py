@@ -1,0 +1,210 @@
+"""Pyro's module paths can be imported, and hold the names that programs import from them."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import brancher
+from brancher import distributions as dist
+from brancher import handlers, infer, poutine
+from brancher.errors import AbsentNameError
+from brancher.moved import ELSEWHERE, MODULES, RENAMED, find
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_path_can_be_imported(path):
+    module = importlib.import_module(path)
+    assert module.__name__ == path and module.__doc__.startswith("Pyro's path")
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_renamed_is_there(name):
+    assert callable(find("brancher.poutine.handlers", name))
+
+
+@pytest.mark.parametrize("module", ELSEWHERE)
+def test_module_of_ours_still_refuses_unknown_names(module):
+    with pytest.raises(AttributeError, match="has no attribute 'never_there'"):
+        importlib.import_module(module).never_there  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "expected"),
+    [
+        ("brancher.infer.mcmc.nuts", "NUTS", infer.NUTS),
+        ("brancher.infer.mcmc.api", "MCMC", infer.MCMC),
+        ("brancher.infer.mcmc", "RandomWalkKernel", infer.RandomWalk),
+        ("brancher.infer.autoguide.guides", "AutoDelta", infer.autoguide.AutoDelta),
+        ("brancher.infer.discrete", "infer_discrete", infer.infer_discrete),
+        ("brancher.poutine.messenger", "Messenger", handlers.Messenger),
+        ("brancher.poutine.trace_messenger", "TraceMessenger", handlers.trace),
+        ("brancher.poutine.infer_config_messenger", "InferConfigMessenger", handlers.infer_config),
+        ("brancher.poutine.runtime", "NonlocalExit", handlers.NonlocalExit),
+        ("brancher.distributions.torch_distribution", "TorchDistribution", dist.TorchDistribution),
+        ("brancher.distributions", "TransformModule", dist.transforms.TransformModule),
+        ("brancher.util", "set_rng_seed", brancher.set_rng_seed),
+    ],
+)
+def test_name_is_what_it_is_here(path, name, expected):
+    assert getattr(importlib.import_module(path), name) is expected
+
+
+def test_module_is_an_attribute_without_its_own_import():
+    code = "import brancher as pyro; pyro.util.set_rng_seed(0); pyro.poutine.runtime.am_i_wrapped()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_absent_module_says_what_to_use():
+    with pytest.raises(
+        AbsentNameError, match="brancher.contrib: expected a module of brancher, got one of Pyro"
+    ):
+        importlib.import_module("brancher.contrib.gp")
+    with pytest.raises(AbsentNameError, match="use Trace_ELBO"):
+        importlib.import_module("brancher.infer.energy_distance")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("brancher.never_there")
+
+
+def test_absent_name_of_a_path_says_what_to_use():
+    with pytest.raises(ImportError, match="use MCMC or Importance"):
+        from brancher.infer.abstract_infer import TracePosterior  # noqa: F401
+    with pytest.raises(ImportError, match=r"did you mean 'torch_item'\?"):
+        from brancher.infer.util import torch_items  # noqa: F401
+
+
+def test_random_state_is_put_back():
+    from brancher.util import get_rng_state, set_rng_state
+
+    state = get_rng_state()
+    first = torch.rand(()).item(), random.random(), np.random.rand()
+    set_rng_state(state)
+    assert (torch.rand(()).item(), random.random(), np.random.rand()) == first
+
+
+def test_broadcast_shape_strict():
+    from brancher.distributions.util import broadcast_shape
+
+    assert broadcast_shape((3, 1), (2,)) == (3, 2)
+    assert broadcast_shape((1, 2), (2,), strict=True) == (1, 2)
+    with pytest.raises(ValueError, match="broadcast"):
+        broadcast_shape((3, 1), (3, 2), strict=True)
+
+
+def test_sums_and_scales():
+    from brancher.distributions.util import scale_and_mask, sum_leftmost, sum_rightmost
+
+    x = torch.arange(24.0).reshape(2, 3, 4)
+    assert torch.equal(sum_leftmost(x, 1), x.sum(0)) and torch.equal(sum_leftmost(x, -1), x.sum((0, 1)))
+    assert torch.equal(sum_rightmost(x, 2), x.sum((1, 2)))
+    nan = torch.tensor([1.0, float("nan")])
+    assert scale_and_mask(nan, 2.0, torch.tensor([True, False])).tolist() == [2.0, 0.0]
+    assert scale_and_mask(nan, mask=False).tolist() == [0.0, 0.0]
+
+
+def test_numbers_warn():
+    from brancher.util import warn_if_inf, warn_if_nan
+
+    with pytest.warns(UserWarning, match="loss: expected numbers, got NaN"):
+        warn_if_nan(torch.tensor([0.0, float("nan")]), "loss")
+    with pytest.warns(UserWarning, match="expected finite numbers, got -inf"):
+        warn_if_inf(float("-inf"), "loss", allow_posinf=True)
+
+
+def test_constants_are_recognised():
+    from brancher.distributions.util import is_identically_one, is_identically_zero
+
+    assert is_identically_zero(0) and is_identically_zero(torch.tensor(0.0)) and is_identically_one(1.0)
+    assert not is_identically_zero(torch.zeros((), requires_grad=True))
+
+
+def test_site_questions():
+    from brancher.poutine.util import prune_subsample_sites, site_is_factor, site_is_subsample
+
+    def model():
+        with brancher.plate("row", 4, subsample_size=2):
+            brancher.sample("x", dist.Normal(0.0, 1.0))
+        brancher.factor("f", torch.tensor(1.0))
+
+    record = handlers.trace(model).get_trace()
+    assert site_is_subsample(record.nodes["row"]) and site_is_factor(record.nodes["f"])
+    assert prune_subsample_sites(record).names() == ["x", "f"] and "row" in record
+
+
+def test_effectful_function_asks_the_handlers():
+    from brancher.poutine.runtime import effectful, get_plates
+
+    class Answer(poutine.messenger.Messenger):
+        def _pyro_apply(self, msg):
+            msg["value"] = msg["fn"](*msg["args"]) + 10
+            msg["done"] = True
+
+    @effectful(type="apply")
+    def double(x):
+        return 2 * x
+
+    assert double(3) == 6
+    with Answer():
+        assert double(3) == 16
+    with poutine.trace():
+        assert double(3) == 6
+    with brancher.plate("row", 2):
+        assert [frame.name for frame in get_plates()] == ["row"]
+
+
+def test_block_messengers_hides_some():
+    from brancher.poutine.messenger import block_messengers
+
+    def is_scale(handler):
+        return isinstance(handler, poutine.scale)
+
+    with poutine.trace() as outer, poutine.scale(scale=2.0), block_messengers(is_scale) as hidden:
+        brancher.sample("x", dist.Normal(0.0, 1.0))
+    assert len(hidden) == 1 and outer.trace.nodes["x"]["scale"] == 1.0
+
+
+def test_summary_as_dicts(capsys):
+    from brancher.infer.mcmc.util import print_summary, select_samples, summary
+
+    draws = {"x": torch.arange(40.0).reshape(2, 20), "v": torch.randn(2, 20, 3)}
+    table = summary(draws, prob=0.5)
+    assert table["x"]["mean"] == 19.5 and list(table["x"])[3:5] == ["25.0%", "75.0%"]
+    assert table["v"]["n_eff"].shape == (3,)
+    print_summary(draws)
+    assert "v[2]" in capsys.readouterr().out
+    assert select_samples(draws)["v"].shape == (40, 3)
+    assert select_samples(draws, group_by_chain=True)["x"].shape == (2, 20)
+    assert select_samples(draws, 7)["v"].shape == (7, 3)
+
+
+def test_fake_families_have_no_pathwise_gradient():
+    from brancher.distributions.testing.fakes import NonreparameterizedNormal
+
+    loc = torch.zeros((), requires_grad=True)
+    assert not NonreparameterizedNormal(loc, 1.0).sample().requires_grad
+    assert not NonreparameterizedNormal(loc, 1.0).expand([2]).has_rsample
+
+
+def test_small_tools():
+    from brancher.infer.util import torch_backward, torch_exp, torch_item, torch_sum, zero_grads
+    from brancher.util import ignore_jit_warnings, optional, timed
+
+    x = torch.ones(2, requires_grad=True)
+    torch_backward((2 * x).sum())
+    torch_backward(1.0)
+    assert x.grad.tolist() == [2.0, 2.0]
+    zero_grads([x])
+    assert x.grad.tolist() == [0.0, 0.0]
+    assert torch_item(torch.tensor(2.0)) == torch_item(2.0) == 2.0 and torch_exp(0.0) == 1.0
+    assert torch_sum(torch.ones(2, 3), ()).shape == (2, 3) and torch_sum(torch.ones(2, 3), (-1,)).shape == (
+        2,
+    )
+    with ignore_jit_warnings(["never"]), optional(poutine.scale(scale=2.0), False), timed() as clock:
+        assert brancher.poutine.runtime.am_i_wrapped() is False
+    assert clock.elapsed >= 0

@@ -79,11 +79,11 @@ def score_function_term(
     Raises:
         InferenceError: a baseline has unknown options, or another shape than the signal.
     """
-    frames = {frame.dim for frame in site.frames if frame.dim is not None}
+    plates = {frame.name for frame in site.frames}
     signal: Any = 0.0
     for sign, sites in ((1.0, model_sites), (-1.0, guide_sites)):
         for other in sites:
-            outside = [f.dim for f in other.frames if f.dim is not None and f.dim not in frames]
+            outside = [f.dim for f in other.frames if f.dim is not None and f.name not in plates]
             signal = signal + sign * _sum_over(score(other).detach(), outside)
     log_q = _own_log_prob(site)
     baseline = baselines.of(site, signal)

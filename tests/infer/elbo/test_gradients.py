@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from contextlib import nullcontext
 
@@ -153,3 +154,38 @@ def test_sequential_and_vectorized_particles_agree_in_expectation():
     for vectorized in (False, True):
         grads = replicate(Trace_ELBO(num_particles=20, vectorize_particles=vectorized), model, guide, 40)
         assert_unbiased(grads, exact_gradient("plain"))
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (2, 3)])
+def test_rows_of_two_plates_side_by_side_are_not_taken_for_one(sizes):
+    # The second plate's rows depend on all rows of the first. Summed over every value that the guide can draw,
+    # weighted by its probability, the estimator is the exact gradient.
+    first, second = sizes
+
+    def program(probs_x, probs_y):
+        with plate("a", first):
+            x = sample("x", dist.Bernoulli(probs_x))
+        with plate("b", second):
+            sample("y", dist.Bernoulli(probs_y(x)))
+
+    def model():
+        program(torch.tensor(0.4), lambda x: 0.2 + 0.6 * x.mean())
+
+    q = torch.linspace(0.2, 0.7, first).requires_grad_()
+    exact = surrogate = torch.tensor(0.0)
+    for bits in itertools.product((0.0, 1.0), repeat=first + second):
+        x, y = torch.tensor(bits).split([first, second])
+
+        def guide(x=x, y=y):
+            values = handlers.Trace()
+            values.add_node("x", type="sample", value=x)
+            values.add_node("y", type="sample", value=y)
+            handlers.replay(lambda: program(q, lambda x: torch.tensor(0.3)), trace=values)()
+
+        log_q = dist.Bernoulli(q).log_prob(x).sum() + dist.Bernoulli(0.3).log_prob(y).sum()
+        log_p = dist.Bernoulli(0.4).log_prob(x).sum() + dist.Bernoulli(0.2 + 0.6 * x.mean()).log_prob(y).sum()
+        exact = exact - log_q.exp() * (log_p - log_q)
+        loss = Trace_ELBO(baseline_decay=None).differentiable_loss(model, guide)
+        surrogate = surrogate + log_q.exp().detach() * loss
+    expected = torch.autograd.grad(exact, q)[0]
+    torch.testing.assert_close(torch.autograd.grad(surrogate, q)[0], expected, rtol=1e-4, atol=1e-5)

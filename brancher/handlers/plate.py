@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -59,6 +60,46 @@ class PlateScope(Messenger):
             )
         if self.indices is not None and rows == self.frame.full_size and rows != self.frame.size:
             message.value = value.index_select(dim, self.indices)
+
+
+class _Unknown(int):
+    """The size of a plate that takes it from its sites, until the first of them is met."""
+
+    def __repr__(self) -> str:
+        return "unknown"
+
+
+UNKNOWN = _Unknown(-1)
+
+
+class OpenPlateScope(PlateScope):
+    """A plate without a size: it has that of the first site inside, its law's or its observation's."""
+
+    def process_message(self, message: Message) -> None:
+        """Find the size where it is not known yet; then as in any plate."""
+        if self.frame.size is UNKNOWN:
+            if message.type not in ("sample", "factor"):
+                return
+            size = _rows(message, self.frame)
+            self.frame = replace(self.frame, size=size, full_size=size)
+        super().process_message(message)
+
+    def postprocess_message(self, message: Message) -> None:
+        """Nothing is cut down: all rows are present."""
+
+
+def _rows(message: Message, frame: Frame) -> int:
+    dim: int = frame.dim  # type: ignore[assignment]
+    shapes = [(tuple(message.fn.batch_shape), dim)]
+    if message.is_observed and isinstance(message.value, torch.Tensor):
+        shapes.append((tuple(message.value.shape), dim - len(message.fn.event_shape)))
+    sizes = [shape[at] for shape, at in shapes if len(shape) >= -at]
+    if not sizes:
+        raise PlateError(
+            f"plate '{frame.name}': expected a size, or rows in the first site inside, got '{message.name}' "
+            f"of batch shape {tuple(message.fn.batch_shape)}; write plate('{frame.name}', 10)"
+        )
+    return next((size for size in sizes if size != 1), 1)
 
 
 def open_frames() -> list[Frame]:

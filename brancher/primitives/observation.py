@@ -14,7 +14,7 @@ from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherWarning, SiteError, SiteTypeError
 from brancher.handlers import stack
 from brancher.handlers.message import Message
-from brancher.handlers.plate import open_frames
+from brancher.handlers.plate import UNKNOWN, open_frames
 from brancher.handlers.record import family
 from brancher.handlers.values import as_value
 
@@ -173,7 +173,7 @@ def _as_mask(name: str, obs_mask: Any) -> torch.Tensor:
 
 
 def _check_mask(name: str, got: tuple[int, ...], batch: tuple[int, ...]) -> None:
-    plates = {frame.dim: frame.size for frame in open_frames() if frame.dim is not None}
+    plates = {f.dim: f.size for f in open_frames() if f.dim is not None and f.size is not UNKNOWN}
     rank = max([len(batch), *(-dim for dim in plates)])
     own = (1,) * (rank - len(batch)) + batch
     expected = tuple(plates.get(dim, own[dim]) for dim in range(-rank, 0))

@@ -6,7 +6,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -14,7 +14,7 @@ from brancher.distributions.validation import is_validating
 from brancher.errors import DistributionError, PlateError, PlateIndexError, add_place
 from brancher.handlers import stack
 from brancher.handlers.message import Frame, Message
-from brancher.handlers.plate import PlateScope, allocate, refuse_reentry
+from brancher.handlers.plate import UNKNOWN, OpenPlateScope, PlateScope, allocate, refuse_reentry
 from brancher.primitives.sample import refuse_name
 
 
@@ -23,7 +23,8 @@ class plate:  # noqa: N801
 
     Args:
         name: unique within the model, the same in model and guide.
-        size: number of rows, >= 0; taken from ``coords`` when left out.
+        size: number of rows, >= 0; taken from ``coords`` when left out, or else from the distribution or
+            observation of the first site inside.
         subsample_size: how many rows to draw afresh at every run; densities inside are
             scaled by ``size / subsample_size``, so that they stay unbiased.
         subsample: the rows to use, an index tensor; wins over ``subsample_size``.
@@ -44,7 +45,7 @@ class plate:  # noqa: N801
     def __init__(
         self,
         name: str,
-        size: int | None = None,
+        size: int | None = UNKNOWN,
         subsample_size: int | None = None,
         subsample: torch.Tensor | Sequence[int] | None = None,
         dim: int | None = None,
@@ -57,7 +58,8 @@ class plate:  # noqa: N801
             refuse_name("plate", name)
         self.name, self.dim, self.coords = name, dim, coords
         self.device = torch.device("cuda") if use_cuda and device is None else device
-        self.size = _row_count(name, size, coords)
+        is_open = size is UNKNOWN and coords is None and subsample is None and subsample_size is None
+        self.size = UNKNOWN if is_open else _row_count(name, None if size is UNKNOWN else size, coords)
         if dim is not None:
             _check_dim(name, dim)
         self._indices = self._choose(subsample_size, subsample)
@@ -101,7 +103,14 @@ class plate:  # noqa: N801
     @property
     def indices(self) -> torch.Tensor:
         """The rows present, shape (subsample_size,)."""
+        if self.size is UNKNOWN:
+            self._refuse_open("its indices")
         return torch.arange(self.size, device=self.device) if self._indices is None else self._indices
+
+    def _refuse_open(self, wanted: str) -> NoReturn:
+        raise PlateError(
+            f"plate '{self.name}': expected a size for {wanted}, got none; write plate('{self.name}', 10)"
+        )
 
     def _frame(self, dim: int | None, counter: int = 0) -> Frame:
         size = self.subsample_size
@@ -110,6 +119,9 @@ class plate:  # noqa: N801
     def __enter__(self) -> torch.Tensor:
         refuse_reentry(self.name)
         frame = self._frame(allocate(self.name, self.dim))
+        if self.size is UNKNOWN:
+            stack.push(OpenPlateScope(frame, None, self))
+            return None  # type: ignore[return-value]
         stack.push(PlateScope(frame, self._indices, self))
         return self.indices
 
@@ -127,6 +139,8 @@ class plate:  # noqa: N801
                 yield row
 
     def __len__(self) -> int:
+        if self.size is UNKNOWN:
+            self._refuse_open("its length")
         return self.subsample_size
 
     def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,10 @@ import torch
 from brancher import deterministic, handlers, param, plate, plate_stack, sample, subsample
 from brancher import distributions as dist
 from brancher.errors import PlateError, PlateIndexError, SiteError, SiteTypeError
-from brancher.handlers import stack
+from brancher.handlers import Frame, stack, trace
+from brancher.infer import SVI, Trace_ELBO
+from brancher.infer.autoguide import AutoNormal
+from brancher.optim import Adam
 
 
 def normal(*shape):
@@ -209,3 +212,67 @@ def test_coords_of_another_length_error():
 def test_name_not_a_string_error():
     with pytest.raises(SiteTypeError, match="plate: expected the name.*3 of type int"):
         plate(3, 3)
+
+
+def test_plate_without_a_size_has_that_of_its_data():
+    data = torch.randn(7)
+
+    def model():
+        loc = sample("loc", dist.Normal(0.0, 1.0))
+        with plate("row") as rows:
+            assert rows is None
+            x = sample("x", dist.Normal(loc, 1.0), obs=data)
+            y = sample("y", dist.Normal(0.0, 1.0))
+            with plate("column", 3):
+                z = sample("z", dist.Normal(x, 1.0))
+        assert y.shape == (7,) and z.shape == (3, 7)
+
+    record = trace(model).get_trace()
+    assert {site: record.nodes[site].frames for site in ("x", "y")} == {
+        site: (Frame("row", -1, 7, 7),) for site in ("x", "y")
+    }
+
+
+def test_plate_without_a_size_has_that_of_its_distribution():
+    with trace() as recorder, plate("row", dim=-2):
+        sample("x", dist.Normal(torch.zeros(5, 1), 1.0))
+        sample("e", dist.Normal(torch.zeros(4), 1.0).to_event(1))
+    assert [site.frames[0].size for site in recorder.trace.sites("sample")] == [5, 5]
+    assert recorder.trace.nodes["e"]["value"].shape == (5, 1, 4)
+
+
+def test_plate_without_a_size_reads_rows_left_of_the_event():
+    with trace() as recorder, plate("row"):
+        sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1), obs=torch.zeros(6, 2))
+    assert recorder.trace.nodes["x"].frames[0].size == 6
+
+
+def test_plate_without_a_size_and_without_rows_error():
+    with pytest.raises(PlateError, match="expected a size, or rows in the first site inside"), plate("row"):
+        sample("x", dist.Normal(0.0, 1.0))
+    with pytest.raises(
+        PlateError, match="plate 'row': expected a size for its indices, got none; write plate"
+    ):
+        next(iter(plate("row")))
+    with pytest.raises(PlateError, match="expected a size as an int"):
+        plate("row", subsample_size=3)
+
+
+def test_plate_without_a_size_refuses_other_rows():
+    with pytest.raises(PlateError, match="site 'y': expected size 7 at dim -1 for plate"), plate("row"):
+        sample("x", dist.Normal(torch.zeros(7), 1.0))
+        sample("y", dist.Normal(torch.zeros(6), 1.0))
+
+
+def test_plate_without_a_size_is_learned_like_any_other():
+    data = torch.tensor([1.0, 2.0, 3.0])
+
+    def model(y):
+        loc = sample("loc", dist.Normal(0.0, 10.0))
+        with plate("row"):
+            z = sample("z", dist.Normal(loc, torch.ones(len(y))))
+            sample("y", dist.Normal(z, 1.0), obs=y)
+
+    guide = AutoNormal(model)
+    losses = SVI(model, guide, Adam({"lr": 0.05}), Trace_ELBO(num_particles=4)).run(3, data, progress=False)
+    assert losses.notna().all() and guide.median(data)["z"].shape == (3,)

@@ -158,7 +158,7 @@ def test_sequential_and_vectorized_particles_agree_in_expectation():
 
 @pytest.mark.parametrize("sizes", [(2, 2), (2, 3)])
 def test_rows_of_two_plates_side_by_side_are_not_taken_for_one(sizes):
-    # The second plate's rows depend on all rows of the first. Summed over every value that the guide can draw,
+    # The second plate's rows depend on all rows of the first. Summed over all values that a guide can draw,
     # weighted by its probability, the estimator is the exact gradient.
     first, second = sizes
 

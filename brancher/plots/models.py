@@ -11,7 +11,7 @@ import torch
 
 from brancher.errors import InferenceError
 from brancher.plots.style import DATA, INK, new_axes, styled, table_of
-from brancher.symbolic import ProbabilisticModel, Variable
+from brancher.symbolic import ProbabilisticModel, TruncatedModel, Variable
 from brancher.symbolic.draws import Draws
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def plot_density(
     """Densities of several entries in one picture.
 
     Args:
-        samples: a model, drawn before data; or draws by name, such as a table of ``get_posterior_sample``.
+        samples: a model, or a truncated one, drawn before data; or draws by name, such as a table of
+            ``get_posterior_sample``.
         variables: variables or names; for None all random variables of a model, all columns of a table.
         number_samples: draws of a model.
         seed: of these.
@@ -115,8 +116,9 @@ def plot_density(
         InferenceError: there are more than 12 entries.
         MissingExtraError: seaborn is not installed.
     """
-    if isinstance(samples, ProbabilisticModel):
-        variables = [v.name for v in samples.random_variables] if variables is None else variables
+    if isinstance(samples, (ProbabilisticModel, TruncatedModel)):
+        whole = samples.model if isinstance(samples, TruncatedModel) else samples
+        variables = [v.name for v in whole.random_variables] if variables is None else variables
         samples = _plain(samples._get_sample(number_samples, seed=seed))
     table = table_of(as_draws(samples), as_names(variables), 12)
     with styled() as seaborn:
@@ -215,7 +217,9 @@ def _prior_table(
     model: ProbabilisticModel, posterior: pd.DataFrame, count: int, seed: int | None
 ) -> pd.DataFrame:
     names = list(dict.fromkeys(str(label).split("[")[0] for label in posterior))
-    table: pd.DataFrame = table_of(_plain(model._get_sample(count, seed=seed)), names, None)
+    # The shown variables and what they depend on: others might be drawn where nothing can be computed.
+    shown = ProbabilisticModel([model.get_variable(name) for name in names])
+    table: pd.DataFrame = table_of(_plain(shown._get_sample(count, seed=seed)), names, None)
     return table
 
 

@@ -11,6 +11,7 @@ import torch
 
 from brancher.errors import InferenceError, SiteError, SiteTypeError, UnknownNameError, nearest
 from brancher.infer.draws import check_count
+from brancher.symbolic.draws import Draws
 from brancher.symbolic.inference import InferenceResult, perform_inference
 from brancher.symbolic.models import ProbabilisticModel, Values
 
@@ -127,6 +128,22 @@ class Ensemble:
         return self._mixed(
             lambda model, n, given: model.get_sample(n, given), number_samples, input_values, seed
         )
+
+    def _get_sample(
+        self, number_samples: int = 1, input_values: Values | None = None, seed: int | None = None
+    ) -> Draws:
+        """Draw tensors of the variables that all models have; see :meth:`ProbabilisticModel._get_sample`."""
+        check_count("get_sample", "number_samples", number_samples)
+        models = list(self.models.values())
+        with models[0]._seeded(seed):
+            chosen = torch.multinomial(torch.as_tensor(self._weights), number_samples, replacement=True)
+            counts = torch.bincount(chosen, minlength=len(models)).tolist()
+            parts = [
+                m._get_sample(n, _known(m, input_values)) for m, n in zip(models, counts, strict=True) if n
+            ]
+        place = torch.argsort(torch.argsort(chosen, stable=True))
+        shared = [name for name in parts[0] if all(name in part for part in parts)]
+        return Draws({name: torch.cat([part[name] for part in parts])[place] for name in shared})
 
     def get_posterior_sample(
         self, number_samples: int = 1, input_values: Values | None = None, seed: int | None = None

@@ -18,6 +18,7 @@ from brancher.symbolic.particles import (
     WassersteinVariationalGradientDescent,
 )
 from brancher.symbolic.policies import ExpectedReward
+from brancher.symbolic.variables import Variable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,7 @@ class InferenceResult:
 
 
 def perform_inference(
-    inference_model: ProbabilisticModel,
+    inference_model: Any,
     number_iterations: int,
     number_samples: int = 1,
     optimizer: Any = "Adam",
@@ -80,11 +81,12 @@ def perform_inference(
     callback: Callable[[int, float], Any] | None = None,
     seed: int | None = None,
     **optimizer_options: Any,
-) -> InferenceResult:
+) -> Any:
     """Fit a model to its data.
 
     Args:
-        inference_model: the model, with data given by ``observe``.
+        inference_model: the model, with data given by ``observe``; a variable, with all that it depends on;
+            or an :class:`Ensemble`, whose models are fitted each.
         number_iterations: gradient steps; draws a chain for :class:`NUTS`; > 0.
         number_samples: draws of the posterior in one step, a single batch; > 0.
         optimizer: a name, a class or an instance, of torch or of ``brancher.optim``.
@@ -101,7 +103,8 @@ def perform_inference(
         **optimizer_options: of the optimizer, such as ``lr``.
 
     Returns:
-        A result that prints as a summary table. The losses are in ``model.diagnostics["loss curve"]`` too.
+        An :class:`InferenceResult`, which prints as a summary table; of an ensemble one a model, by name.
+        The losses are in ``model.diagnostics["loss curve"]`` too.
 
     Raises:
         InferenceError: a number is out of range.
@@ -117,6 +120,24 @@ def perform_inference(
         >>> len(model.diagnostics["loss curve"])
         200
     """
+    if hasattr(inference_model, "perform_inference"):  # an ensemble: this for each of its models
+        return inference_model.perform_inference(
+            number_iterations,
+            number_samples=number_samples,
+            optimizer=optimizer,
+            inference_method=inference_method,
+            posterior_model=posterior_model,
+            pretraining_iterations=pretraining_iterations,
+            VI_opt_params=VI_opt_params,
+            ML_opt_params=ML_opt_params,
+            progress=progress,
+            compile=compile,
+            callback=callback,
+            seed=seed,
+            **optimizer_options,
+        )
+    if isinstance(inference_model, Variable):
+        inference_model = inference_model.model()
     if not isinstance(inference_model, ProbabilisticModel):
         raise InferenceTypeError(
             "perform_inference: expected a ProbabilisticModel, got "

@@ -252,9 +252,10 @@ class ProbabilisticModel(VariableCollection):
 
     # Showing
 
+    @property
     def model_summary(self) -> pd.DataFrame:
         """One row a variable: its kind, law, parents, data and what is learned."""
-        return tables.summary_of(self._program(), self._listed)
+        return tables.summary_of(self._program())
 
     def render(self, **options: Any) -> ModelGraph:
         """The model as a plate diagram; see :func:`brancher.render_model`."""
@@ -264,7 +265,7 @@ class ProbabilisticModel(VariableCollection):
             return render_model(self._program(), **options)
 
     def _repr_html_(self) -> str:
-        return str(self.model_summary().to_html())
+        return str(self.model_summary.to_html())
 
     def __repr__(self) -> str:
         names = [variable.name for variable in self.variables]
@@ -292,13 +293,15 @@ class ProbabilisticModel(VariableCollection):
         with using(self._store):
             return draw(program, None, count, given), program
 
-    def _posterior_draws(self, count: int, inputs: Values | None) -> tuple[dict[str, torch.Tensor], Program]:
+    def _posterior_draws(
+        self, count: int, inputs: Values | None, keeps_data: bool = False
+    ) -> tuple[dict[str, torch.Tensor], Program]:
         pair = self._pair()
         given = as_values(by_name("input_values", inputs or {}, pair.predictive.variables))
         fixed = inputs_of(pair.predictive, given, count)
         if isinstance(pair.guide, Program):
             fixed |= inputs_of(pair.guide, given, count)
-        guide, predictive = pair.at(fixed)
+        guide, predictive = pair.at(fixed, keeps_data)
         with using(pair.store):
             return draw(predictive, guide, count, given), predictive
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from brancher.errors import SiteError
+from brancher.errors import SiteError, SiteTypeError
 from brancher.symbolic.expressions import Expression, as_tensor
 
 
@@ -32,9 +32,23 @@ def as_data(name: str, value: Any) -> torch.Tensor | Expression:
     """
     if isinstance(value, Expression):
         return value
+    if hasattr(value, "columns"):
+        value = _own_column(name, value)
     if hasattr(value, "to_numpy") and getattr(value, "dtype", None) == np.dtype(object):
         value = np.stack([np.asarray(each) for each in value.to_numpy()])  # a column of arrays
     return as_tensor(value, f"variable '{name}', observed data").detach()
+
+
+def _own_column(name: str, table: Any) -> Any:
+    """The variable's column of a table of draws; a table of numbers without one is an array."""
+    if name in table.columns:
+        return table[name]
+    if any(kind == np.dtype(object) for kind in table.dtypes):
+        raise SiteTypeError(
+            f"variable '{name}', observed data: expected a table with the column '{name}', or one of "
+            f"numbers, got the columns {list(table.columns)}; choose one"
+        )
+    return table
 
 
 def shaped(name: str, data: torch.Tensor, shape: Sequence[int]) -> Observation:

@@ -25,7 +25,8 @@ class Pair:
 
     Only random variables are matched, by name. A deterministic variable of the posterior that has a
     latent variable's name is a point law. Rows of a data set, or an observed root, that have a random
-    variable's name are its data. Variables that tell nothing about the data are left out.
+    variable's name are its data. Variables that tell nothing about the data are left out. A silent
+    variable of the posterior that matches nothing is mixed over: the bound is the mean of those given it.
 
     Args:
         model: the model.
@@ -35,6 +36,7 @@ class Pair:
         model: the program of the model with its data.
         guide: the program of the posterior.
         predictive: the program of the model without data.
+        data: what is observed, by variable of the model.
         latents: names of the latent variables.
         store: where parameters are shown while the two run.
     """
@@ -43,8 +45,9 @@ class Pair:
         self.owner, self.posterior = model, posterior
         self.store = ParamStore()
         self._names = names = Names()
-        plates = PlateNames()
+        self._plates = plates = PlateNames()
         if not hasattr(posterior, "_listed"):
+            self.data: dict[Variable, Any] = {v: v.data for v in model.random_variables if v.data is not None}
             self.model = Program(self._needed(model, {}, set()), names=names, plates=plates)
             self.guide: Any = posterior
             self.predictive = Program(model._listed, data={}, names=names, plates=plates)
@@ -70,6 +73,7 @@ class Pair:
                 data[match] = variable
             elif isinstance(variable, DeterministicVariable) and match not in data:
                 points.append(variable.name)
+        self.data = data
         drawn = {v.name for v in first.variables if isinstance(v, RandomVariable)} | set(points)
         # The model names what is learned first, so that what both have bears the model's name.
         probe = Program(self._needed(model, data, drawn), data=data, names=names, plates=plates)
@@ -95,23 +99,29 @@ class Pair:
             inputs=inputs,
         )
 
-    def at(self, inputs: Mapping[str, Input]) -> tuple[Any, Program]:
+    def at(self, inputs: Mapping[str, Input], keeps_data: bool = False) -> tuple[Any, Program]:
         """Posterior and predictive program with values given to variables without a law.
 
         Args:
             inputs: by name; those of rows that stand for data in the posterior count too.
+            keeps_data: whether observed variables keep their data, in place of new values.
         """
+        data = self.data if keeps_data else {}
         if not inputs:
-            return self.guide, self.predictive
+            return self.guide, self._kept() if keeps_data else self.predictive
         plates, rows, guide = PlateNames(), {}, self.guide
         if isinstance(guide, Program):
             probe = Program(self.owner._listed, data={}, names=self._names, plates=plates, inputs=inputs)
             guide = self._posterior_program(probe, plates, inputs)
             rows = {name: row for name, row in guide.rows.items() if name in self.latents}
         predictive = Program(
-            self.owner._listed, data={}, names=self._names, plates=plates, rows=rows, inputs=inputs
+            self.owner._listed, data=data, names=self._names, plates=plates, rows=rows, inputs=inputs
         )
         return guide, predictive
+
+    def _kept(self) -> Program:
+        rows = {name: row for name, row in self.model.rows.items() if name in self.latents}
+        return Program(self.owner._listed, data=self.data, names=self._names, plates=self._plates, rows=rows)
 
     def _needed(self, model: Any, data: dict[Variable, Any], drawn: set[str]) -> list[Variable]:
         """Variables with data, those that the posterior draws; their parents come by themselves."""
@@ -138,11 +148,14 @@ class Pair:
                     f"posterior variable '{variable.name}': expected a latent variable of the model, got one "
                     "that has data; leave it out of the posterior"
                 )
-            if is_random and variable.name not in known and self.guide.data_of(variable) is None:
+            if not is_random or variable.name in known or self.guide.data_of(variable) is not None:
+                continue
+            if isinstance(variable, RandomVariable) and not variable.is_silent:
+                shown = known if len(known) <= 12 else [*known[:12], "..."]
+                fix = f"; rename it, or call {variable.name}.silence_density() to mix the others over it"
                 raise GuideError(
-                    f"posterior variable '{variable.name}': expected a random variable of the model "
-                    f"{known}, got "
-                    f"none of this name{nearest(variable.name, known) or '; rename it'}"
+                    f"posterior variable '{variable.name}': expected a random variable of the model {shown}, "
+                    f"got none of this name{nearest(variable.name, known) or fix}"
                 )
 
 

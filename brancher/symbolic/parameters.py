@@ -22,6 +22,8 @@ from brancher.symbolic.batches import Value
 from brancher.symbolic.calls import Call
 from brancher.symbolic.expressions import Expression
 
+#: Arguments that count something: how sharp a law is grows with them.
+_COUNTS = frozenset({"alpha", "beta", "concentration", "concentration0", "concentration1", "df", "rate"})
 _Independent: Any = type(constraints.independent(constraints.real, 1))
 
 
@@ -179,22 +181,34 @@ def learnable(owner: str, argument: str, value: Any, constraint: Constraint) -> 
     from brancher.symbolic.expressions import as_tensor
 
     tensor = as_tensor(value, f"variable '{owner}', argument '{argument}'")
-    if tensor.dim() == 0 and isinstance(constraint, _Independent):
-        constraint = constraint.base_constraint  # a number stands for all entries of a vector
+    if tensor.dim() == 0:
+        constraint = base_constraint(constraint)  # a number stands for all entries of a vector
     if tensor.dim() < constraint.event_dim:
         raise SiteTypeError(
             f"variable '{owner}': expected argument '{argument}' with at least "
             f"{constraint.event_dim} dimensions, "
             f"got shape {tuple(tensor.shape)}"
         )
-    return Parameter(owner, argument, tensor.detach().clone(), _smooth(constraint))
+    return Parameter(owner, argument, tensor.detach().clone(), smooth(constraint, argument))
 
 
-def _smooth(constraint: Any) -> Constraint:
-    """Positive values by softplus: far from zero a step changes them as it would a free value."""
+def base_constraint(constraint: Any) -> Any:
+    """The constraint of one entry."""
+    return constraint.base_constraint if isinstance(constraint, _Independent) else constraint
+
+
+def smooth(constraint: Any, argument: str) -> Constraint:
+    """Positive values by softplus: far from zero a step changes them as it would a free value.
+
+    What counts something may lie far from where it starts, and is known up to a factor: by its logarithm.
+    """
     if isinstance(constraint, _Independent):
         return constraints.independent(
-            _smooth(constraint.base_constraint), constraint.reinterpreted_batch_ndims
+            smooth(constraint.base_constraint, argument), constraint.reinterpreted_batch_ndims
         )
     is_positive = isinstance(constraint, (type(constraints.positive), type(constraints.nonnegative)))
-    return constraints.softplus_positive if is_positive and constraint.lower_bound == 0 else constraint
+    if not is_positive or constraint.lower_bound != 0:
+        own: Constraint = constraint
+        return own
+    found: Constraint = constraints.positive if argument in _COUNTS else constraints.softplus_positive
+    return found

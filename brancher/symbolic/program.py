@@ -290,15 +290,18 @@ class Program:
         count, rows, name = len(node.arguments), self._rows.get(id(node)), node.name
         observation, has_source = self._observations.get(id(node)), isinstance(self.data_of(node), Expression)
 
+        # A silent variable of a posterior need not be one of the model's: others are mixed over it.
+        infer = {"is_auxiliary": True} if node.is_silent and self._is_posterior else None
+
         def run_it(run: _Run, values: Sequence[Value]) -> Value:
             law, rank = node.law(values[:count])
             if node.is_silent:
                 law = law.mask(False)
             if observation is None and not has_source:
                 if rows is None:
-                    return Value(sample(name, law), rank)
+                    return Value(sample(name, law, infer=infer), rank)
                 with run.plate(rows):
-                    return Value(sample(name, law), rank)
+                    return Value(sample(name, law, infer=infer), rank)
             if has_source:
                 obs = _as_obs(name, values[count], law)
             else:

@@ -16,25 +16,14 @@ from brancher.distributions import constraints
 from brancher.errors import InferenceError
 from brancher.handlers import trace
 from brancher.symbolic.alone import alone
-from brancher.symbolic.batches import Value, elementwise
+from brancher.symbolic.blends import Blend
 from brancher.symbolic.expressions import Expression
-from brancher.symbolic.parameters import Parameter, _smooth
+from brancher.symbolic.parameters import Parameter, smooth
 from brancher.symbolic.program import Program
 from brancher.symbolic.variables import RandomVariable
 
 #: First weight of the model's own arguments.
 PRIOR_WEIGHT = 0.5
-
-
-class _Blend(Expression):
-    """``weight * prior + (1 - weight) * free``."""
-
-    def __init__(self, prior: Expression, free: Parameter, weight: Parameter) -> None:
-        super().__init__((prior, free, weight))
-        self.label = "blend"
-
-    def evaluate(self, values: Sequence[Value]) -> Value:
-        return elementwise(lambda prior, free, weight: weight * prior + (1.0 - weight) * free, values)
 
 
 def structured_posterior(latents: Sequence[RandomVariable]) -> list[RandomVariable]:
@@ -100,11 +89,11 @@ def _corrected(variable: RandomVariable, key: str, prior: Expression, start: tor
     argument = variable.family.argument(key)
     if argument is None or not argument.is_learnable or not start.is_floating_point():
         return prior
-    constraint: Constraint = _smooth(argument.constraint)
+    constraint: Constraint = smooth(argument.constraint, argument.name)
     free = Parameter(variable.name, key, start, constraint)
     # Convex sets allow a convex combination; factors of matrices do not stay inside otherwise.
     weight = Parameter(variable.name, f"{key}_weight", torch.tensor(PRIOR_WEIGHT), constraints.unit_interval)
-    return _Blend(prior, free, weight)
+    return Blend(prior, free, weight)
 
 
 def _first_arguments(latents: Sequence[RandomVariable]) -> dict[str, dict[str, torch.Tensor]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from brancher.symbolic.parameters import Parameter
@@ -15,12 +14,18 @@ if TYPE_CHECKING:
 _COLUMNS = ["kind", "law", "arguments", "parents", "observed", "learned"]
 
 
-def summary_of(program: Program, listed: Iterable[Variable]) -> pd.DataFrame:
+def summary_of(program: Program) -> pd.DataFrame:
     """One row a variable, in the order of declaration."""
     import pandas as pd
 
+    class Summary(pd.DataFrame):
+        """A table that may be called too, by those who take ``model_summary`` for a method."""
+
+        def __call__(self) -> pd.DataFrame:
+            return self
+
     rows = {variable.name: _row(variable, program) for variable in program.variables}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=_COLUMNS).rename_axis("variable")
+    return Summary(pd.DataFrame.from_dict(rows, orient="index", columns=_COLUMNS).rename_axis("variable"))
 
 
 def _row(variable: Variable, program: Program) -> list[object]:

@@ -42,7 +42,9 @@ class Acceptance(NamedTuple):
     standard_error: float
 
 
-def truncate_model(model: ProbabilisticModel, rule: Rule) -> TruncatedModel:
+def truncate_model(
+    model: ProbabilisticModel, rule: Rule, model_statistics: Callable[[Draws], Any] | None = None
+) -> TruncatedModel:
     """Keep only those draws of a model that a rule accepts.
 
     Args:
@@ -50,6 +52,8 @@ def truncate_model(model: ProbabilisticModel, rule: Rule) -> TruncatedModel:
         rule: an expression of its variables, such as ``x > y``; or a function of draws by name, tensors
             (samples, [rows], then data), that returns one truth value a sample. Of several truth values all
             must hold.
+        model_statistics: what the rule is asked about, made of draws by variable or name, tensors
+            (samples, datapoints, *data); the draws themselves for None.
 
     Raises:
         SiteTypeError: something else is given.
@@ -63,7 +67,18 @@ def truncate_model(model: ProbabilisticModel, rule: Rule) -> TruncatedModel:
         >>> round(half.get_acceptance_probability(10_000, seed=0).value, 1)
         0.5
     """
-    return TruncatedModel(model, rule)
+    if model_statistics is None:
+        return TruncatedModel(model, rule)
+    if isinstance(rule, Expression):
+        raise SiteTypeError(
+            f"truncate_model: expected the rule as a function of model_statistics, got the expression {rule}"
+        )
+    ask, program = rule, model._prior_program()
+
+    def about_statistics(values: Tensors) -> torch.Tensor:
+        return torch.as_tensor(ask(model_statistics(model._as_draws(dict(values), program))))
+
+    return TruncatedModel(model, about_statistics)
 
 
 class TruncatedModel:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from brancher.errors import BrancherError, SiteError, SiteTypeError, nearest
+from brancher.errors import BrancherError, SiteError, SiteTypeError
 from brancher.symbolic import edits
 from brancher.symbolic.batches import Value, raised
+from brancher.symbolic.blends import Blend, with_bias
 from brancher.symbolic.expressions import Expression, as_expression
 from brancher.symbolic.families import FAMILIES, Argument, Family
 from brancher.symbolic.observations import as_data
+from brancher.symbolic.old_names import argument_hint, variable_hint
 from brancher.symbolic.parameters import Parameter, learnable
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ class Variable(Expression):
     def parameters(self) -> dict[str, torch.Tensor]:
         """Learned values by argument, constrained."""
         found = {key: each for key, each in self.arguments.items() if isinstance(each, Parameter)}
+        for blend in self.arguments.values():
+            if isinstance(blend, Blend):
+                found |= {each.argument: each for each in blend.parents if isinstance(each, Parameter)}
         return {key: parameter.value.detach().clone() for key, parameter in found.items()}
 
     def evaluate(self, values: Sequence[Value]) -> Value:
@@ -118,6 +123,7 @@ class RandomVariable(Variable):
         learnable: whether arguments given as numbers are learned, starting from those.
         is_observed: whether data will come, by ``observe`` or from a posterior's variable of its name;
             without data the variable is drawn from its own law, and no posterior is asked for.
+        has_bias: whether, with ``learnable``, arguments that are expressions are mixed with learned values.
         **kwargs: the family's arguments by name.
 
     Raises:
@@ -126,8 +132,29 @@ class RandomVariable(Variable):
 
     family: ClassVar[Family]
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """A variable; or for a series among the arguments the series of its measurements."""
+        series = [each for each in (*args, *kwargs.values()) if hasattr(each, "measured_by")]
+        if not series:
+            return super().__new__(cls)
+        whole = series[0]
+
+        def measure(time: Any, variable: Any) -> RandomVariable:
+            own = [variable if each is whole else each for each in args]
+            given = {key: variable if each is whole else each for key, each in kwargs.items()}
+            made: RandomVariable = cls(*own, **given)
+            return made
+
+        return whole.measured_by(measure)
+
     def __init__(
-        self, *args: Any, name: Any = None, learnable: bool = False, is_observed: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        name: Any = None,
+        learnable: bool = False,
+        is_observed: bool = False,
+        has_bias: bool = False,
+        **kwargs: Any,
     ) -> None:
         given, name, learnable = self._bound(args, name, learnable, kwargs)
         check_name(type(self).__name__, name)
@@ -137,6 +164,11 @@ class RandomVariable(Variable):
             for key, value in given.items()
             if key not in self.options
         }
+        if has_bias and learnable:
+            arguments = {
+                key: with_bias(name, key, value, self._argument(key).constraint)
+                for key, value in arguments.items()
+            }
         super().__init__(name, arguments)
         self.learnable, self.is_declared_observed = learnable, is_observed
         self.data: torch.Tensor | Expression | None = None
@@ -152,8 +184,7 @@ class RandomVariable(Variable):
         if found is None:
             known = [each.name for each in cls.family.arguments]
             raise SiteTypeError(
-                f"{cls.__name__}: expected arguments among {known}, got "
-                f"'{key}'{nearest(key, known) or '; remove it'}"
+                f"{cls.__name__}: expected arguments among {known}, got '{key}'{argument_hint(key, known)}"
             )
         return found
 
@@ -343,5 +374,5 @@ globals().update(VARIABLES)
 def __getattr__(name: str) -> Any:
     known = [*VARIABLES, "RandomVariable"]
     raise AttributeError(
-        f"module {__name__!r}: expected one of its variables, got '{name}'{nearest(name, known)}"
+        f"module {__name__!r}: expected one of its variables, got '{name}'{variable_hint(name, known)}"
     )

@@ -190,7 +190,7 @@ def test_summary_is_a_table() -> None:
     a, b = two()
     b.observe(1.0)
     c = DeterministicVariable(a + 1.0, "c")
-    table = ProbabilisticModel([b, c]).model_summary()
+    table = ProbabilisticModel([b, c]).model_summary
     assert table.loc["b", ["kind", "law", "arguments", "parents"]].tolist() == [
         "observed",
         "Normal",

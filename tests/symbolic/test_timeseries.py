@@ -91,9 +91,9 @@ def test_learned_values_are_named_after_their_time() -> None:
     assert list(process.parameters) == ["x_1.scale", "x_2.scale"]
 
 
-def test_order_two_gets_the_nearest_first() -> None:
+def test_order_two_gets_them_in_the_order_of_time() -> None:
     first = [DeterministicVariable(1.0, "x0"), DeterministicVariable(2.0, "x1")]
-    process = MarkovProcess(first, lambda t, x, before: DeterministicVariable(10 * x + before, f"x{t}"))
+    process = MarkovProcess(first, lambda t, before, x: DeterministicVariable(10 * x + before, f"x{t}"))
     assert list(process.get_timeseries_sample(1, 4)[0]) == [1.0, 2.0, 21.0, 212.0]
 
 
@@ -160,12 +160,30 @@ def test_columns_are_independent_series() -> None:
     assert process.calculate_log_probability() == pytest.approx(total, rel=1e-5)
 
 
-def test_draws_from_several_series_error() -> None:
+def test_draws_from_several_series_are_side_by_side() -> None:
+    """Each series goes on from its own last value; a time before is drawn as often as there are series."""
+    process = walk(sd=0.1)
+    table = pd.DataFrame({"a": [0.0, 1.0], "b": [0.0, -1.0]})
+    process.observe(table)
+    process.set_posterior_model(lambda: None)
+    frame = process.get_posterior_timeseries_sample(4000, 4, seed=0)
+    assert list(frame.columns.names) == ["series", "sample"] and frame["a"].shape == (4, 4000)
+    assert (frame["a"].loc[:1].T == [0.0, 1.0]).all(axis=None) and (frame["b"].loc[1] == -1.0).all()
+    # Five standard errors of the mean of 4000 draws of a walk of two steps.
+    assert frame["a"].loc[3].mean() == pytest.approx(1.0, abs=5 * 0.1 * 2**0.5 / 4000**0.5)
+    assert frame["b"].loc[3].mean() == pytest.approx(-1.0, abs=5 * 0.1 * 2**0.5 / 4000**0.5)
+    assert abs(np.corrcoef(frame["a"].loc[3].astype(float), frame["b"].loc[3].astype(float))[0, 1]) < 0.1
+
+
+def test_gaps_of_several_series_are_filled_each() -> None:
     process = walk()
-    process.observe({1: [1.0, 2.0, 3.0]})
-    fit(process, (3, 0.01))
-    with pytest.raises(SiteError, match="expected one series of data to draw from, got 3 for 'x1'"):
-        process.get_posterior_timeseries_sample(5, 3)
+    process.observe({1: [1.0, 2.0, 3.0], 3: [1.0, 4.0, 3.0]})
+    fit(process, (150, 0.1), (50, 0.01))
+    frame = process.get_posterior_timeseries_sample(2000, 4, seed=0)
+    assert frame.shape == (4, 6000)
+    gap = [frame[i].loc[2].mean() for i in range(3)]
+    assert gap == pytest.approx([1.0, 3.0, 3.0], abs=0.1)
+    assert (frame[0].loc[0] == frame[2].loc[0]).all()  # the time before them has one value
 
 
 def test_table_by_variables_is_taken_by_name() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from brancher.errors import SiteError, SiteTypeError
+from brancher.symbolic.blends import Blend
 from brancher.symbolic.parameters import Parameter
 from brancher.symbolic.processes.series import TimeSeries, check_variables
 from brancher.symbolic.variables import Variable
@@ -19,8 +21,8 @@ class MarkovProcess(TimeSeries):
     Args:
         x0: the first variable; the first k for a process of order k.
         step: makes the variable of a time: ``lambda t, x: NormalVariable(x, 1.0, f"x{t}")``, and
-            ``lambda t, x, before: ...`` at order two, the nearest first. What else the variable depends on
-            becomes part of the model by itself. A name without the time gets it, as in ``x_3``.
+            ``lambda t, before, x: ...`` at order two, in the order of time. What else the variable depends
+            on becomes part of the model by itself. A name without the time gets it, as in ``x_3``.
         times: labels of the times, in order; 0, 1, ... for None. May be endless.
 
     Raises:
@@ -47,12 +49,29 @@ class MarkovProcess(TimeSeries):
                 f"MarkovProcess: expected a function of time and the variables before, got "
                 f"{type(step).__name__}"
             )
+        _check_step(step, len(first))
         self.order, self.step = len(first), step
         super().__init__(first, times)
 
     def _next(self, time: Any) -> Variable:
         before = self._latest(self.order)
         return timed(self.step(time, *before), time, "MarkovProcess", before)
+
+
+def _check_step(step: Callable[..., Variable], order: int) -> None:
+    """Refuse a rule that does not take the time and as many variables as the order says."""
+    try:
+        shape = inspect.signature(step)
+    except (TypeError, ValueError):
+        return  # functions of C have no signature
+    try:
+        shape.bind(*[None] * (order + 1))
+    except TypeError:
+        wanted = ", ".join(["t", *[f"x{i}" for i in range(order)]])
+        raise SiteTypeError(
+            f"MarkovProcess: expected a function of the time and {order} variables before it, in the order "
+            f"of time, got one of {shape}; write lambda {wanted}: ..."
+        ) from None
 
 
 def timed(variable: Any, time: Any, owner: str, before: Sequence[Variable]) -> Variable:
@@ -80,6 +99,7 @@ def timed(variable: Any, time: Any, owner: str, before: Sequence[Variable]) -> V
     if str(time) not in variable.name:
         variable.name = f"{variable.name}_{time}"
         for argument in variable.arguments.values():
-            if isinstance(argument, Parameter):
-                argument.owner = variable.name
+            for node in (argument, *(argument.parents if isinstance(argument, Blend) else ())):
+                if isinstance(node, Parameter):
+                    node.owner = variable.name
     return variable

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from brancher.errors import SiteError, SiteTypeError, UnknownNameError
+from brancher.symbolic import edits
 from brancher.symbolic.draws import column
 from brancher.symbolic.expressions import as_tensor
-from brancher.symbolic.models import ProbabilisticModel
+from brancher.symbolic.models import ProbabilisticModel, Values
+from brancher.symbolic.processes.labels import at_times, by_label, names_variables
 from brancher.symbolic.variables import RandomVariable, Variable
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class TimeSeries(ProbabilisticModel):
         self._all_times = frozenset(times) if isinstance(times, Sized) else None
         self._ticked: list[Any] = []
         self._by_time: dict[Any, Variable] = {}
+        self._labels: list[Any] = []
+        self._followers: list[TimeSeries] = []
         for variable in variables:
             self._put(self._tick(len(self._by_time)), variable)
 
@@ -65,7 +69,34 @@ class TimeSeries(ProbabilisticModel):
         self._reach([time])
         return self._by_time[time]
 
-    def observe(self, values: Any) -> None:
+    @property
+    def temporal_variables(self) -> list[Variable]:
+        """The variables of these times; another name of :attr:`series`."""
+        return self.series
+
+    @property
+    def active_submodel(self) -> TimeSeries:
+        """The series itself, which has the data and the diagnostics."""
+        return self
+
+    def __call__(self, query_points: Points = None) -> Any:
+        """The series at some times, as a model.
+
+        Args:
+            query_points: how many times from the first on, or which; None runs the model as a function.
+        """
+        if query_points is None:
+            return super().__call__()
+        times = self._asked(query_points)
+        return DiscreteTimeSeries([self._by_time[time] for time in times], times)
+
+    def measured_by(self, measure: Callable[[Any, Variable], Variable]) -> TimeSeries:
+        """The series of measurements; see :class:`LatentTimeSeriesModel`."""
+        from brancher.symbolic.processes.latent import LatentTimeSeriesModel
+
+        return LatentTimeSeriesModel(self, measure)
+
+    def observe(self, values: Any, query_points: Points = None) -> None:
         """Give the series data.
 
         Args:
@@ -73,13 +104,18 @@ class TimeSeries(ProbabilisticModel):
                 variables, or for scalars an independent series; a list or array of values from the first
                 time on. NaN is a gap. A mapping or table by variables or their names is taken as by
                 :class:`ProbabilisticModel`.
+            query_points: times of the values, one each in their order; None for those that the values tell.
 
         Raises:
             UnknownNameError: a time is none of the series'.
+            SiteError: there are other numbers of values and times.
             SiteTypeError: a variable has no law.
         """
-        given = _by_label(values)
-        if given is None or any(_names_variables(each, self.variables) for each in (values, given)):
+        self._labels = list(getattr(values, "columns", ()))
+        given = by_label(values)
+        if query_points is not None:
+            given = at_times(self._asked(query_points), given)
+        if given is None or any(names_variables(each, self.variables) for each in (values, given)):
             super().observe(values)
             return
         times = self._first(len(given)) if isinstance(given, list) else self._reach(list(given))
@@ -89,26 +125,35 @@ class TimeSeries(ProbabilisticModel):
             if not bool(torch.isnan(data).any()):
                 self._random(self._by_time[time].name).observe(data)
 
-    def set_posterior_model(self, model: Any) -> None:
+    def set_posterior_model(self, model: Any = None, parameters: Any = (), process: Any = None) -> None:
         """Say what approximates the posterior.
 
         Args:
             model: as of :meth:`ProbabilisticModel.set_posterior_model`. Another series, alone or in a list,
-                is prolonged to the times of this one.
+                is prolonged to the times of this one, and has its data.
+            parameters: variables of the posterior besides, a list or a model.
+            process: another name of ``model``.
         """
-        for part in model if isinstance(model, (list, tuple)) else [model]:
-            if isinstance(part, TimeSeries):
-                part._reach(self.times)
-        super().set_posterior_model(model)
+        model = process if model is None else model
+        parts = list(model) if isinstance(model, (list, tuple)) else [model]
+        more = [parameters] if isinstance(parameters, ProbabilisticModel) else list(parameters)
+        self._followers = [part for part in parts if isinstance(part, TimeSeries)]
+        self._lead()
+        super().set_posterior_model([*parts, *more] if more or parts != [model] else model)
 
     def get_timeseries_sample(
-        self, number_samples: int = 1, query_points: Points = None, seed: int | None = None
+        self,
+        number_samples: int = 1,
+        query_points: Points = None,
+        input_values: Values | None = None,
+        seed: int | None = None,
     ) -> pd.DataFrame:
         """Draw the series; observed variables are drawn too.
 
         Args:
             number_samples: how many series, > 0.
             query_points: how many times from the first on, or which; None for those that have a variable.
+            input_values: fixed values by variable or name.
             seed: of the random numbers.
 
         Returns:
@@ -119,13 +164,14 @@ class TimeSeries(ProbabilisticModel):
         """
         times = self._asked(query_points)
         with self._seeded(seed):
-            values = self._drawn(self._prior_program(), number_samples, None)[0]
+            values = self._drawn(self._prior_program(), number_samples, input_values)[0]
         return self._frame(times, values, number_samples)
 
     def get_posterior_timeseries_sample(
         self,
         number_samples: int = 1,
         query_points: Points = None,
+        input_values: Values | None = None,
         model: ProbabilisticModel | None = None,
         seed: int | None = None,
     ) -> pd.DataFrame:
@@ -134,16 +180,17 @@ class TimeSeries(ProbabilisticModel):
         Args:
             number_samples: how many series, > 0.
             query_points: how many times from the first on, or which; None for those that have a variable.
+            input_values: fixed values by variable or name.
             model: the model that was fitted, where the series is a part of it; itself for None.
             seed: of the random numbers.
 
         Returns:
             A table as of :meth:`get_timeseries_sample`. Observed variables of a process keep their data;
-            those of a :class:`LatentTimeSeriesModel` are new measurements.
+            those of a :class:`LatentTimeSeriesModel` are new measurements. Where several series are
+            observed at once, a column is a sample of one of them: (series, sample).
 
         Raises:
             InferenceError: there is no posterior.
-            SiteError: several series are observed at once.
             UnknownNameError: a time is none of the series'.
         """
         times = self._asked(query_points)
@@ -152,7 +199,9 @@ class TimeSeries(ProbabilisticModel):
         whole = ProbabilisticModel([fitted, *self.series])
         whole.posterior_model, whole._posterior = fitted.posterior_model, fitted._posterior
         with self._seeded(seed):
-            values, _ = whole._posterior_draws(number_samples, self._kept())
+            values, program = whole._posterior_draws(number_samples, input_values, self.keeps_data)
+        if any(self._by_time[time].name in program.rows for time in times):
+            return self._frames(times, values, program.rows, number_samples)
         return self._frame(times, values, number_samples)
 
     # Inside
@@ -224,9 +273,9 @@ class TimeSeries(ProbabilisticModel):
         return False
 
     def _latest(self, number: int) -> list[Variable]:
-        """The last variables so far, the nearest first."""
+        """The last variables so far, in the order of time."""
         end = len(self._by_time)
-        return [self._by_time[time] for time in reversed(self._ticked[end - number : end])]
+        return [self._by_time[time] for time in self._ticked[end - number : end]]
 
     def _asked(self, points: Points) -> list[Any]:
         if points is None:
@@ -241,18 +290,39 @@ class TimeSeries(ProbabilisticModel):
             )
         return self._reach(list(points))
 
-    def _kept(self) -> dict[Any, Any]:
-        if not self.keeps_data:
-            return {}
-        observed = [v for v in self.series if isinstance(v, RandomVariable)]
-        rows = self._program().rows
-        several = [v.name for v in observed if v.is_observed and v.name in rows]
-        if several:
-            raise SiteError(
-                f"time series: expected one series of data to draw from, got {rows[several[0]].size} for "
-                f"'{several[0]}'; observe one, and keep the posterior"
+    def _lead(self) -> None:
+        """Let series of the posterior have the times and the data of this one."""
+        for follower in self._followers:
+            follower._reach(self.times)
+            for time, mine in self._by_time.items():
+                other = follower._by_time[time]
+                if not (isinstance(mine, RandomVariable) and isinstance(other, RandomVariable)):
+                    continue
+                if mine.name == other.name and mine.data is not other.data:
+                    other.data = mine.data
+                    edits.note()
+
+    def _pair(self) -> Any:
+        self._lead()
+        return super()._pair()
+
+    def _frames(
+        self, times: Sequence[Any], values: Mapping[str, torch.Tensor], rows: Mapping[str, Any], count: int
+    ) -> pd.DataFrame:
+        """Tables of several series, side by side."""
+        import pandas as pd
+
+        names = [self._by_time[time].name for time in times]
+        number = next(rows[name].present for name in names if name in rows)
+        labels = self._labels if len(self._labels) == number else range(number)
+        tables = {
+            label: self._frame(
+                times, {name: values[name][:, i] if name in rows else values[name] for name in names}, count
             )
-        return {v: v.data for v in observed if isinstance(v.data, torch.Tensor)}
+            for i, label in enumerate(labels)
+        }
+        whole: pd.DataFrame = pd.concat(tables, axis=1, names=["series", "sample"])
+        return whole
 
     def _frame(self, times: Sequence[Any], values: Mapping[str, torch.Tensor], count: int) -> pd.DataFrame:
         import pandas as pd
@@ -304,25 +374,6 @@ def check_variables(owner: str, variables: Any) -> list[Variable]:
     if wrong or not items:
         raise SiteTypeError(f"{owner}: expected variables, got {wrong or 'none'}; name them, as in f'x{{t}}'")
     return items
-
-
-def _by_label(values: Any) -> dict[Any, Any] | list[Any] | None:
-    """Data by time, or in the order of time; None for what is neither."""
-    if isinstance(values, Mapping):
-        return dict(values)
-    if hasattr(values, "columns"):
-        return dict(zip(values.index, values.to_numpy(), strict=True))
-    if hasattr(values, "index") and hasattr(values, "to_numpy"):
-        return dict(values.items())
-    if isinstance(values, (list, tuple, np.ndarray, torch.Tensor)):
-        return list(values)
-    return None
-
-
-def _names_variables(given: Any, variables: Sequence[Variable]) -> bool:
-    names = {variable.name for variable in variables}
-    keys = getattr(given, "columns", given if isinstance(given, dict) else ())
-    return any(isinstance(key, Variable) or (isinstance(key, str) and key in names) for key in keys)
 
 
 def _is_before(a: Any, b: Any) -> bool:

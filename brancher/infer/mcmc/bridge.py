@@ -78,7 +78,8 @@ class ModelInfo(NamedTuple):
         initial_params: unconstrained values by latent site where the density is finite, with a dimension of
             chains on the left where there are several.
         potential_fn: minus the log density in nats of unconstrained values by site, Jacobians included.
-        transforms: from unconstrained values to each site's support, as it is at the prototype.
+        transforms: from each site's support, as it is at the prototype, to unconstrained values; ``.inv`` is
+            the way back.
         prototype_trace: one run of the model.
     """
 
@@ -127,7 +128,7 @@ def initialize_model(
     return ModelInfo(
         first if num_chains > 1 else {name: value[0] for name, value in first.items()},
         lambda params: -potential.log_prob(potential.pack(params, 1))[0],
-        {slot.name: biject_to(record.nodes[slot.name].fn.support) for slot in potential.slots},
+        {slot.name: biject_to(record.nodes[slot.name].fn.support).inv for slot in potential.slots},
         record,
     )
 

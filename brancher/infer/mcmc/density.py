@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions.transforms import Transform
 
 from brancher.errors import InferenceError, InferenceTypeError, UnknownNameError, nearest
 
@@ -17,19 +18,25 @@ class FunctionDensity:
     Args:
         potential_fn: takes a dict of unconstrained tensors of one chain, returns a scalar tensor in nats.
         params: example values by name, without a dimension of chains.
+        transforms: by name, from the values' own space to the unconstrained one; none where they are one.
 
     Raises:
         InferenceTypeError: the function does not return a scalar tensor.
     """
 
     def __init__(
-        self, potential_fn: Callable[[dict[str, Tensor]], Tensor], params: Mapping[str, Tensor]
+        self,
+        potential_fn: Callable[[dict[str, Tensor]], Tensor],
+        params: Mapping[str, Tensor],
+        transforms: Mapping[str, Transform] | None = None,
     ) -> None:
         self.potential_fn = potential_fn
         self.shapes = {name: value.shape for name, value in params.items()}
         first = next(iter(params.values()))
         self.like = first if first.is_floating_point() else first.to(torch.get_default_dtype())
         self.dim = sum(shape.numel() for shape in self.shapes.values())
+        self.transforms = dict(transforms or {})
+        self.check_names(self.transforms, "transforms")
         self.dims: dict[str, tuple[str, ...]] = {}
         self.coords: dict[str, list[Any]] = {}
         value = potential_fn({name: tensor.detach().clone() for name, tensor in params.items()})
@@ -50,7 +57,10 @@ class FunctionDensity:
 
     def constrain(self, position: Tensor) -> dict[str, Tensor]:
         """Values by name, ``(N, *shape)``, for vectors ``(N, D)``."""
-        return self._split(position)
+        values = self.split(position)
+        return {
+            name: self.transforms[name].inv(v) if name in self.transforms else v for name, v in values.items()
+        }
 
     def pack(self, values: Mapping[str, Tensor], chains: int) -> Tensor:
         """Flat vectors ``(C, D)`` from values by name, with or without a dimension of chains."""
@@ -68,12 +78,12 @@ class FunctionDensity:
             pieces.append(value.reshape(chains, -1))
         return torch.cat(pieces, dim=-1).contiguous()
 
-    def check_names(self, given: Mapping[str, Any]) -> None:
+    def check_names(self, given: Mapping[str, Any], what: str = "initial_params") -> None:
         """Refuse names other than the known ones."""
         for name in given:
             if name not in self.shapes:
                 raise UnknownNameError(
-                    f"initial_params '{name}': expected one of {list(self.shapes)}, got '{name}'"
+                    f"{what} '{name}': expected one of {list(self.shapes)}, got '{name}'"
                     f"{nearest(name, self.shapes)}"
                 )
 
@@ -84,9 +94,10 @@ class FunctionDensity:
         )
 
     def _single(self, position: Tensor) -> Tensor:
-        return -self.potential_fn({name: value[0] for name, value in self._split(position[None]).items()})
+        return -self.potential_fn({name: value[0] for name, value in self.split(position[None]).items()})
 
-    def _split(self, position: Tensor) -> dict[str, Tensor]:
+    def split(self, position: Tensor) -> dict[str, Tensor]:
+        """Unconstrained values by name, ``(N, *shape)``, of vectors ``(N, D)``."""
         sizes = [shape.numel() for shape in self.shapes.values()]
         parts = position.split(sizes, dim=-1)
         shapes = self.shapes.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ class MCMCKernel(ABC):
 
     needs_gradient = True
     shares_chains = False
+    #: From the space of ``potential_fn``'s draws to the unconstrained one, by name; see `MCMC`.
+    transforms: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -135,6 +138,7 @@ class NUTS(MCMCKernel):
         **pyro_options: Any,
     ) -> None:
         _check_pyro_options("NUTS", pyro_options)
+        self.transforms = pyro_options.get("transforms") or {}
         super().__init__(
             model,
             potential_fn=potential_fn,
@@ -199,6 +203,7 @@ class HMC(MCMCKernel):
         **pyro_options: Any,
     ) -> None:
         _check_pyro_options("HMC", pyro_options)
+        self.transforms = pyro_options.get("transforms") or {}
         super().__init__(
             model,
             potential_fn=potential_fn,
@@ -298,7 +303,7 @@ _PYRO_OPTIONS: dict[str, tuple[Any, ...] | None] = {
     "jit_options": None,
     "ignore_jit_warnings": None,
     "max_plate_nesting": None,
-    "transforms": (None, {}),
+    "transforms": None,
     "use_multinomial_sampling": (True,),
 }
 
@@ -314,10 +319,8 @@ _NUMPYRO_OPTIONS = {
 #: The same as above for Pyro's MCMC.
 _PYRO_RUN_OPTIONS: dict[str, tuple[Any, ...] | None] = {
     "disable_validation": None,
-    "hook_fn": (None,),
     "mp_context": None,
     "save_params": (None,),
-    "transforms": (None, {}),
 }
 
 

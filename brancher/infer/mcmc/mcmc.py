@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
+from torch.distributions.transforms import Transform
 
-from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError
+from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError, UnsupportedError
 from brancher.infer.log_likelihood import log_likelihood
 from brancher.infer.mcmc import rng
+from brancher.infer.mcmc.arguments import remember, same
 from brancher.infer.mcmc.density import FunctionDensity
 from brancher.infer.mcmc.engine import STATS, Compile, Engine, make_engine, plain_density
+from brancher.infer.mcmc.hook import Hook, HookFn, both, check_hook
 from brancher.infer.mcmc.kernels import MCMCKernel, as_tensors, check_pyro_run_options
 from brancher.infer.mcmc.parallel import run_parallel
 from brancher.infer.mcmc.potential import Potential
@@ -55,7 +57,11 @@ class MCMC:
         seed: of the run; by default drawn from torch's generator when the run begins.
         progress: whether to show a bar.
         disable_progbar: Pyro's name for the contrary of ``progress``.
-        **pyro_options: see `NUTS`; ``hook_fn``, ``transforms`` and ``save_params`` are refused.
+        hook_fn: called for every draw with the kernel, unconstrained values by site, ``"warmup"`` or
+            ``"sample"`` and the draw's number; chains that run as one batch are told of together.
+        transforms: with ``potential_fn``, by name from the values' own space to the unconstrained one, as
+            `initialize_model` gives them; the draws are shown in their own space.
+        **pyro_options: see `NUTS`; ``save_params`` is refused.
 
     Raises:
         InferenceError: a number is out of range.
@@ -82,6 +88,8 @@ class MCMC:
         seed: int | None = None,
         progress: bool = True,
         disable_progbar: bool = False,
+        hook_fn: HookFn | None = None,
+        transforms: Mapping[str, Transform] | None = None,
         **pyro_options: Any,
     ) -> None:
         check_pyro_run_options(pyro_options)
@@ -102,7 +110,14 @@ class MCMC:
             raise InferenceError(
                 f"{type(kernel).__name__}: expected chain_method='vectorized', got {chain_method!r}"
             )
-        self.kernel = kernel
+        check_hook(hook_fn, chain_method)
+        self.kernel, self.hook_fn = kernel, hook_fn
+        self.transforms = dict(transforms or kernel.transforms)
+        if self.transforms and kernel.potential_fn is None:
+            raise UnsupportedError(
+                "MCMC: expected transforms with a potential_fn, got a model, whose sites have their own; "
+                "leave transforms out"
+            )
         self.num_samples, self.num_chains = num_samples, num_chains
         self.warmup_steps = num_samples if warmup_steps is None else warmup_steps
         self.initial_params = None if initial_params is None else as_tensors(initial_params)
@@ -276,7 +291,7 @@ class MCMC:
         self._samplers = [
             Sampler(transition, engine, settings, seed, lane, start.contiguous()) for lane, start in starts
         ]
-        self._density, self._inputs = density, _remember(args, kwargs)
+        self._density, self._inputs = density, remember(args, kwargs)
         self._target, self._shown = 0, None
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sampler:
@@ -297,7 +312,8 @@ class MCMC:
                 "MCMC.run: expected no arguments with potential_fn, got some; close over the data"
             )
         params = self.initial_params or {}
-        return FunctionDensity(self.kernel.potential_fn, _one_chain(params, self.num_chains))  # type: ignore[arg-type]
+        params = _one_chain(params, self.num_chains)
+        return FunctionDensity(self.kernel.potential_fn, params, self.transforms)  # type: ignore[arg-type]
 
     def _make_engine(self, density: Any, example: Tensor) -> Engine:
         compile = self.compile
@@ -327,10 +343,14 @@ class MCMC:
                 run_parallel(self, self._samplers, self._target, bar)
                 return
             for sampler in self._samplers:
-                sampler.run(self._target, bar.update)
+                hook = self._hook(sampler)
+                sampler.run(self._target, bar.update if hook is None else both(bar.update, hook.update))
+
+    def _hook(self, sampler: Sampler) -> Hook | None:
+        return self.hook_fn and Hook(self.hook_fn, self.kernel, self._density, sampler)
 
     def _goes_on(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        return bool(self._samplers) and _same(self._inputs, _remember(args, kwargs))
+        return bool(self._samplers) and same(self._inputs, remember(args, kwargs))
 
     def _drawn(self) -> int:
         return min(max(sampler.num_done - self.warmup_steps, 0) for sampler in self._samplers)
@@ -374,25 +394,3 @@ def _one_chain(params: dict[str, Tensor], chains: int) -> dict[str, Tensor]:
     """Drop a dimension of chains that all parameters share."""
     shared = chains > 1 and all(value.dim() > 0 and value.shape[0] == chains for value in params.values())
     return {name: value[0] for name, value in params.items()} if shared else params
-
-
-def _remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The model's arguments, with the versions of tensors, to tell whether a later run has the same."""
-    return [
-        (leaf, leaf._version if isinstance(leaf, Tensor) else None)
-        for leaf in pytree.tree_leaves((args, kwargs))
-    ]
-
-
-def _same(before: list[Any], now: list[Any]) -> bool:
-    if len(before) != len(now):
-        return False
-    for (old, version), (new, latest) in zip(before, now, strict=True):
-        if isinstance(old, Tensor) and isinstance(new, Tensor):
-            if old is new and version != latest:
-                return False
-            if old is not new and not torch.equal(old, new):
-                return False
-        elif old is not new and not (type(old) is type(new) and bool(old == new)):
-            return False
-    return True

@@ -57,9 +57,9 @@ def test_potential_fn_is_minus_the_density_with_its_jacobian():
     assert torch.allclose(potential_fn(free), -by_hand(free["mu"], free["scale"].exp()) - 0.2)
 
 
-def test_transforms_send_the_start_into_the_support():
+def test_transforms_inverted_send_the_start_into_the_support():
     info = initialize_model(model, (Y,), num_chains=4, seed=3)
-    value = info.transforms["scale"](info.initial_params["scale"])
+    value = info.transforms["scale"].inv(info.initial_params["scale"])
     assert value.shape == (4,) and bool((value > 0).all())
 
 

@@ -131,7 +131,14 @@ class ELBO(ABC):
             return False, 0
         key = (id(model), id(guide))
         if key not in self._plans:
-            layout = lay_out(lambda: paired_traces(model, guide, args, kwargs), {})
+            try:
+                layout = lay_out(lambda: paired_traces(model, guide, args, kwargs), {})
+            except Exception:
+                if not self.vectorize_particles or self.max_plate_nesting is None:
+                    raise
+                # A model may be written for the batch that it is told of, and for nothing else.
+                self._plans[key] = ((model, guide), True, int(self.max_plate_nesting))
+                return self._plans[key][1:]
             nesting = layout.nesting if self.max_plate_nesting is None else int(self.max_plate_nesting)
             if nesting < layout.nesting:
                 raise InferenceError(

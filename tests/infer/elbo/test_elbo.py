@@ -215,3 +215,24 @@ def test_unknown_option_error(kind):
 
 def test_options_of_pyro_are_taken():
     Trace_ELBO(retain_graph=True, strict_enumeration_warning=False, ignore_jit_warnings=True)
+
+
+def test_model_written_for_its_particles_alone():
+    # Told of the batch and its dimension, the objective does not ask the model to run without it.
+    def program(scale):
+        with plate("row", 2):
+            z = sample("z", dist.Normal(0.0, scale))
+        assert z.shape == (5, 2)
+        return z
+
+    def model():
+        z = program(torch.tensor(1.0))
+        with plate("row", 2):
+            sample("x", dist.Normal(z, 1.0), obs=torch.zeros(2))
+
+    def guide():
+        program(param("scale", torch.tensor(1.0)))
+
+    assert Trace_ELBO(num_particles=5, vectorize_particles=True, max_plate_nesting=1).loss(model, guide) > 0
+    with pytest.raises(AssertionError):
+        Trace_ELBO(num_particles=5, vectorize_particles=True).loss(model, guide)

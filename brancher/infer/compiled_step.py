@@ -18,7 +18,6 @@ from brancher.handlers import stack
 from brancher.infer.checks import shapes_of
 from brancher.infer.elbo import ELBO
 from brancher.optim.flat import Buffers, FlatOptimizer
-from brancher.optim.rates import Schedule
 from brancher.params import current_store
 from brancher.staging import RandomState, stage_loop
 
@@ -29,17 +28,15 @@ Tensor = torch.Tensor
 
 
 class Carry(NamedTuple):
-    """What one step hands to the next.
+    """What one step hands to the next, beside the parameters and the optimizer's state, which it overwrites.
 
     Attributes:
-        blocks: parameters and optimizer state.
         loss: what the loss has learned beside the parameters.
-        done: steps done in this call, an int64 scalar.
+        done: steps done in this call, an int64 scalar; None where every step has the same rates.
     """
 
-    blocks: tuple[Buffers, ...]
     loss: dict[str, Tensor]
-    done: Tensor
+    done: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,9 @@ class CompiledStep:
         self._seen: set[Hashable] = set()
         self._last: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._flat: FlatOptimizer | None = None
+        #: Steps done since ``_flat`` was made and the loss of the last one, as the graph writes them.
+        self._report = torch.zeros(2, dtype=torch.float64)
+        self._done = 0
         self._store: Hashable = None
         self._refused = False
         self._failure: Exception | None = None
@@ -108,18 +108,23 @@ class CompiledStep:
             return []
         try:
             flat = self._prepare()
-            schedule = Schedule(flat.optimizer)
-            rates = schedule.advance(flat.groups, flat.devices, steps)
+            schedule = flat.schedule
+            rates = schedule.advance(steps)
         except OptimError as error:
             self._refuse(str(error))
             return []
-        carry, consts, rng = self._carry(flat), (self._fixed, args, kwargs), RandomState()
+        consts, rng = (flat.buffers, self._report, self._fixed, args, kwargs), RandomState()
+        written = [self._report, *flat.tensors()] if steps > 1 else []
+        copies = [tensor.clone() for tensor in written]
         fallbacks = self._loop.counters.fallbacks
         try:
-            carry_now, rows = self._call(carry, steps, rates, consts)
+            carry, rows = self._call(self._carry(rates), steps, rates, consts)
         except BaseException as error:
+            if not written and self._last_is_done():
+                raise
             schedule.rewind()
             rng.restore()
+            _put_back(written, copies)
             if not isinstance(error, Exception):
                 raise
             self._failure = error  # an index out of range, say: the eager step can tell what is wrong
@@ -132,10 +137,23 @@ class CompiledStep:
             if not losses:
                 return []
             # The good steps once more: they end right before the bad one.
-            rates = schedule.advance(flat.groups, flat.devices, len(losses))
-            carry_now, _ = self._call(carry, len(losses), rates, consts)
-        self._take(flat, carry_now)
+            _put_back(written, copies)
+            rates = schedule.advance(len(losses))
+            carry, _ = self._call(self._carry(rates), len(losses), rates, consts)
+        if carry.loss:
+            self.svi.loss.load_state_dict(carry.loss)
+        self._done += len(losses)
         return losses
+
+    def _last_is_done(self) -> bool:
+        """Count the last single step where an interrupt came after its work."""
+        done, loss = self._report.tolist()
+        if done == self._done:
+            return False
+        self._done += 1
+        self.svi.steps += 1
+        self.svi.history.append(loss)
+        return True
 
     def _is_known(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a checked step with such arguments has passed, on the parameters that are there now."""
@@ -163,6 +181,7 @@ class CompiledStep:
         flat = self._flat
         if flat is None or not flat.is_current():
             flat = self._flat = FlatOptimizer(self.svi.optim)
+            self._report, self._done = torch.zeros(2, dtype=torch.float64, device=flat.devices[0]), 0
             roots = [fn for fn in (self.svi.model, self.svi.guide) if isinstance(fn, torch.nn.Module)]
             self._parts = [part for root in (*roots, *current_store().modules()) for part in root.modules()]
             self._fixed = Fixed((), tuple((tuple(block.names), block.options) for block in flat.blocks))
@@ -171,13 +190,22 @@ class CompiledStep:
             self._fixed = Fixed(training, self._fixed.blocks)
         return flat
 
-    def _step(self, carry: Carry, rates: tuple[Tensor, ...], _fixed: Any, args: Any, kwargs: Any) -> Any:
+    def _step(
+        self,
+        carry: Carry,
+        rates: tuple[Tensor, ...],
+        blocks: tuple[Buffers, ...],
+        report: Tensor,
+        _fixed: Any,
+        args: Any,
+        kwargs: Any,
+    ) -> Any:
         flat = self._flat
         if flat is None:
             raise OptimError("SVI.step: expected a bound optimizer, got none")
         trainable = {
             name: leaf.detach().requires_grad_()
-            for block, buffers in zip(flat.blocks, carry.blocks, strict=True)
+            for block, buffers in zip(flat.blocks, blocks, strict=True)
             for name, leaf in zip(block.names, block.split(buffers.params), strict=True)
         }
         svi, is_elbo = self.svi, isinstance(self.svi.loss, ELBO)
@@ -191,31 +219,21 @@ class CompiledStep:
             learned = svi.loss.state_dict() if is_elbo else {}
         by_name = dict(zip(seen.params, grads, strict=True))
         good, updated = torch.isfinite(loss), []
-        for block, buffers, rate in zip(flat.blocks, carry.blocks, rates, strict=True):
-            done = carry.done.to(rate.device).reshape(1)
-            now = rate.index_select(0, done).reshape(()) if rate.dim() else rate
-            with torch.no_grad():
+        with torch.no_grad():
+            for block, buffers, rate in zip(flat.blocks, blocks, rates, strict=True):
+                now = rate if carry.done is None else _row(rate, carry.done)
                 new, largest = block.update(buffers, [by_name.get(name) for name in block.names], now)
-            good = good & torch.isfinite(largest)
-            updated.append(new)
-        blocks = tuple(
-            Buffers(
-                _keep(good, new.params, old.params),
-                {k: _keep(good, v, old.state[k]) for k, v in new.state.items()},
-            )
-            for new, old in zip(updated, carry.blocks, strict=True)
-        )
-        return Carry(blocks, learned, carry.done + 1), torch.stack([loss, good.to(loss)])
+                good = good & torch.isfinite(largest)
+                updated.append(new)
+            for old, new in zip(blocks, updated, strict=True):
+                _write(old, new, good)
+            report.copy_(torch.stack([report[0] + good, loss.to(report)]))
+        done = None if carry.done is None else carry.done + 1
+        return Carry(learned, done), torch.stack([loss, good.to(loss)])
 
-    def _carry(self, flat: FlatOptimizer) -> Carry:
+    def _carry(self, rates: tuple[Tensor, ...]) -> Carry:
         loss = self.svi.loss.state_dict() if isinstance(self.svi.loss, ELBO) else {}
-        return Carry(tuple([block.buffers for block in flat.blocks]), loss, _zero(flat.devices[0]))
-
-    def _take(self, flat: FlatOptimizer, carry: Carry) -> None:
-        for block, buffers in zip(flat.blocks, carry.blocks, strict=True):
-            block.take(buffers)
-        if isinstance(self.svi.loss, ELBO):
-            self.svi.loss.load_state_dict(carry.loss)
+        return Carry(loss, _zero(rates[0].device) if rates[0].dim() else None)
 
     def _refuse(self, reason: str) -> None:
         self._refused = True
@@ -226,8 +244,20 @@ def _is_bad(_carry: Carry, outcome: Tensor) -> Tensor:
     return outcome[1] == 0
 
 
-def _keep(good: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(good.to(new.device), new, old)
+def _row(rates: Tensor, step: Tensor) -> Tensor:
+    return rates.index_select(0, step.to(rates.device).reshape(1)).reshape(())
+
+
+def _write(old: Buffers, new: Buffers, good: Tensor) -> None:
+    """Overwrite parameters and state where ``good`` is true."""
+    pairs = [(old.params, new.params), *((old.state[key], new.state[key]) for key in old.state)]
+    for now, value in pairs:
+        now.copy_(torch.where(good.to(now.device), value, now))
+
+
+def _put_back(written: list[Tensor], copies: list[Tensor]) -> None:
+    for tensor, before in zip(written, copies, strict=True):
+        tensor.copy_(before)
 
 
 @functools.cache

@@ -2,12 +2,14 @@
 
 Many small leaves become views of one buffer, so that a step moves a handful of tensors however
 many sites a model has. The leaves stay what they were to everybody else: same objects, same
-values. A large leaf has a buffer to itself, which is swapped instead of copied.
+values. The compiled step writes into the buffers, and so into the leaves. A large leaf has a buffer
+to itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +17,7 @@ import torch
 from brancher.errors import OptimError
 from brancher.optim.clipping import clipped
 from brancher.optim.optimizer import Optimizer
+from brancher.optim.rates import Schedule
 from brancher.optim.rules import RULES, Rule, State
 from brancher.optim.sources import options_for
 
@@ -24,6 +27,13 @@ Tensor = torch.Tensor
 LARGE = 16_384
 
 _NOT_OPTIONS = ("params", "lr", "initial_lr", "foreach", "fused", "capturable", "differentiable")
+
+
+_address = Tensor.data_ptr
+
+
+def _nothing(_group: dict[str, Any]) -> tuple[()]:
+    return ()
 
 
 class Buffers(NamedTuple):
@@ -60,6 +70,11 @@ class Block:
         self._shapes = [leaf.shape for leaf in self.leaves]
         self._gather()
         self._owner: Tensor | None = self._owners()
+        names = [key for key in group if key not in _NOT_OPTIONS]
+        self._read_options = itemgetter(*names) if names else _nothing
+        self._options_now = self._read_options(group)
+        self._filled = [leaf for leaf in self.leaves if leaf.numel()]
+        self._places = self._where()
 
     def _gather(self) -> None:
         params = join([leaf.detach() for leaf in self.leaves])
@@ -96,17 +111,15 @@ class Block:
 
     def is_current(self) -> bool:
         """Whether leaves and state still lie in the buffers: nobody has given one other memory."""
-        start, size = self.buffers.params.data_ptr(), self.buffers.params.element_size()
-        for leaf, count in zip(self.leaves, self._sizes, strict=True):
-            if count and leaf.data_ptr() != start:
-                return False
-            start += count * size
-        here = {key: value for key, value in self.group.items() if key not in _NOT_OPTIONS}
+        try:
+            return self._where() == self._places and self._read_options(self.group) == self._options_now
+        except KeyError:
+            return False
+
+    def _where(self) -> list[int]:
+        """Addresses of all leaves, and of the first one's state."""
         first = self._states[0]
-        return here == self._options and all(
-            key in first and first[key].data_ptr() == flat.data_ptr()
-            for key, flat in self.buffers.state.items()
-        )
+        return [*map(_address, self._filled), *[first[key].data_ptr() for key in self.buffers.state]]
 
     def update(
         self, buffers: Buffers, grads: Sequence[Tensor | None], rate: Tensor
@@ -134,16 +147,9 @@ class Block:
             state = {**state, "step": steps + 1}
         return Buffers(params, {key: state[key] for key in buffers.state}), largest
 
-    def take(self, new: Buffers) -> None:
-        """Put new values where the leaves and the torch optimizer see them."""
-        if len(self.leaves) == 1:
-            self.buffers = new
-            self.leaves[0].data = new.params.view(self._shapes[0])
-            self._share_state()
-            return
-        self.buffers.params.copy_(new.params)
-        for key, flat in new.state.items():
-            self.buffers.state[key].copy_(flat)
+    def tensors(self) -> list[Tensor]:
+        """All buffers."""
+        return [self.buffers.params, *self.buffers.state.values()]
 
 
 class FlatOptimizer:
@@ -165,13 +171,14 @@ class FlatOptimizer:
                 f"{type(inner).__name__}; choose one of those, or run with compile=False"
             )
         self.optimizer, self._inner = optimizer, inner
-        self._bound = tuple(optimizer.names)
+        self._bound, self._groups, self._state = optimizer.names, inner.param_groups, inner.state
         self.blocks = [
             Block(leaves, inner, group, self._limits(leaves)) for leaves, group in self._portions(inner)
         ]
 
-        self.groups = [block.group for block in self.blocks]
+        self.buffers = tuple([block.buffers for block in self.blocks])
         self.devices = [block.buffers.params.device for block in self.blocks]
+        self.schedule = Schedule(optimizer, [block.group for block in self.blocks], self.devices)
 
     def _portions(self, inner: torch.optim.Optimizer) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
         names = {id(leaf): name for name, leaf in self.optimizer.named_leaves().items()}
@@ -193,8 +200,18 @@ class FlatOptimizer:
 
     def is_current(self) -> bool:
         """Whether the blocks still hold what the optimizer holds."""
-        same = self.optimizer.torch_optimizer is self._inner and tuple(self.optimizer.names) == self._bound
-        return same and all(block.is_current() for block in self.blocks)
+        optimizer = self.optimizer
+        if optimizer.torch_optimizer is not self._inner or optimizer.names != self._bound:
+            return False
+        if self._inner.param_groups is not self._groups or self._inner.state is not self._state:
+            return False  # it has loaded another state
+        if not self.schedule.is_current():
+            return False
+        return all(map(Block.is_current, self.blocks))
+
+    def tensors(self) -> list[Tensor]:
+        """All buffers of all blocks."""
+        return [tensor for block in self.blocks for tensor in block.tensors()]
 
 
 def join(parts: Sequence[Tensor]) -> Tensor:

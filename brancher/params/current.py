@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 from brancher.params.scope import OPEN_STORES
 from brancher.params.store import ParamStore
@@ -17,19 +16,26 @@ def current_store() -> ParamStore:
     return stores[-1] if stores else _DEFAULT
 
 
-@contextmanager
-def using(store: ParamStore | None) -> Iterator[ParamStore]:
+class using:  # noqa: N801 - a context manager, called like a function
     """Make a store the current one inside the block; None leaves the one that is.
 
     Restores what was current as a whole, so that an interrupt at any moment leaves nothing open.
     """
-    before = OPEN_STORES.get()
-    try:
-        if store is not None:
-            OPEN_STORES.set((*before, store))
-        yield current_store()
-    finally:
-        OPEN_STORES.set(before)
+
+    __slots__ = ("_before", "_store")
+
+    def __init__(self, store: ParamStore | None) -> None:
+        self._store = store
+        self._before: tuple[Any, ...] = OPEN_STORES.get()
+
+    def __enter__(self) -> ParamStore:
+        if self._store is None:
+            return current_store()
+        OPEN_STORES.set((*self._before, self._store))
+        return self._store
+
+    def __exit__(self, *_: object) -> None:
+        OPEN_STORES.set(self._before)
 
 
 def get_param_store() -> ParamStore:

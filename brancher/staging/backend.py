@@ -38,6 +38,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "torch._inductor": ("standalone_compile",),
     "torch._inductor.compile_fx": ("compile_fx_inner",),
     "torch._inductor.decomposition": ("select_decomp_table",),
+    "torch._inductor.inductor_prims": ("force_stride_order",),
     "torch._inductor.fx_passes.joint_graph": ("constant_fold_uniform_value",),
     "torch._inductor.graph": ("GraphLowering",),
     "torch._inductor.cpp_builder": ("CppBuilder", "CppTorchDeviceOptions"),
@@ -204,7 +205,7 @@ def functional(
     mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
     fakes: list[Tensor] = [mode.from_tensor(t.detach()) for t in tensors]
     with torch.no_grad(), _settings():
-        table = {**select_decomp_table(), torch.ops.aten.bernoulli.default: _bernoulli}
+        table = {**select_decomp_table(), **_OWN_RULES}
         pure = torch.func.functionalize(graph, remove="mutations")
         return make_fx(pure, decomposition_table=table, tracing_mode="fake")(*fakes), fakes
 
@@ -213,6 +214,19 @@ def _bernoulli(probs: Tensor, *, generator: None = None) -> Tensor:
     """Draw the eager numbers for a probability of any dtype; Inductor's own rule draws in float32."""
     dtype = torch.float64 if probs.dtype == torch.float64 else torch.float32
     return (torch.rand_like(probs, dtype=dtype) < probs).to(probs.dtype)
+
+
+def _matrix_by_vector(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Multiply with a vector that is computed beforehand, not once more for every row or column."""
+    realized: Tensor = torch.ops.prims.inductor_force_stride_order(vector, [1])
+    return (matrix * realized).sum(dim=1)
+
+
+#: Decompositions in place of Inductor's.
+_OWN_RULES: dict[Any, Callable[..., Tensor]] = {
+    torch.ops.aten.bernoulli.default: _bernoulli,
+    torch.ops.aten.mv.default: _matrix_by_vector,
+}
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from brancher.staging import backend, cache, native, scratch
-from brancher.staging.graph import Traced, purify
+from brancher.staging import backend, cache, graph, native, scratch, simplify
+from brancher.staging.graph import Traced, purify, unshared
 from brancher.staging.reasons import no_compiler
 
 Tensor = torch.Tensor
@@ -78,14 +78,13 @@ def _load(key: str) -> Compiled | None:
 def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str | None) -> Compiled:
     source: str | None = None
     with _lock:
-        pure = purify(traced, tensors)
-        outputs, writes = pure.outputs, pure.writes
         if key is not None:
+            pure = purify(traced, tensors, in_place=True)
             source = native.library_source(backend.lower(pure.graph, pure.fakes))
         if source is None or key is None:
-            if key is not None:  # lowering has consumed the graph
-                pure = purify(traced, tensors)
-            return Compiled(backend.compile_artifact(pure.graph, pure.fakes), outputs, writes, None, False)
+            pure = purify(traced, tensors)
+            run = backend.compile_artifact(pure.graph, pure.fakes)
+            return Compiled(run, pure.outputs, pure.writes, None, False)
         command = backend.compile_command(compiler)
     folder = cache.scratch()
     text, library = folder / f"{key}.{os.getpid()}.cpp", folder / f"{key}.so"
@@ -95,8 +94,8 @@ def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str 
     text.unlink()
     if folder == cache.directory():
         native.precompile_headers(command, folder, tag)
-        cache.store(key, folder, {"outputs": outputs, "writes": writes})
-    return Compiled(backend.load(str(library), 1), outputs, writes, library, False)
+        cache.store(key, folder, {"outputs": pure.outputs, "writes": pure.writes})
+    return Compiled(backend.load(str(library), 1), pure.outputs, pure.writes, library, False)
 
 
 def _key(traced: Traced, tensors: Sequence[Tensor]) -> str | None:
@@ -104,12 +103,13 @@ def _key(traced: Traced, tensors: Sequence[Tensor]) -> str | None:
     if " at 0x" in text:  # an object without a value of its own: nothing another process could compare
         return None
     inputs = [(tuple(t.shape), t.stride(), str(t.dtype)) for t in tensors]
+    alone = sorted(unshared(tensors))
     settings = (
         torch.get_num_threads(),
         torch.get_default_dtype(),
         torch.are_deterministic_algorithms_enabled(),
     )
-    return cache.digest(text, repr(inputs), repr(settings), _machine())
+    return cache.digest(text, repr(inputs), repr(alone), repr(settings), _machine())
 
 
 @functools.cache
@@ -120,7 +120,9 @@ def _machine() -> str:
         [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
     )
     processor = flags[0] if flags else platform.processor()
-    own = "".join(Path(str(part.__file__)).read_text() for part in (native, scratch, backend))
+    own = "".join(
+        Path(str(part.__file__)).read_text() for part in (native, scratch, backend, graph, simplify)
+    )
     return cache.digest(torch.__version__, str(torch.version.git_version), sys.version, processor, own)
 
 

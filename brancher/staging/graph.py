@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -167,8 +168,14 @@ def _refuse_inner(inner: GraphModule, name: str) -> None:
         )
 
 
-def purify(traced: Traced, tensors: Sequence[Tensor]) -> Pure:
-    """Remove mutations and aliases: new values of mutated inputs become outputs, shared memory is cloned."""
+def purify(traced: Traced, tensors: Sequence[Tensor], *, in_place: bool = False) -> Pure:
+    """Remove mutations and aliases: new values of mutated inputs become outputs, shared memory is cloned.
+
+    Args:
+        traced: the recorded graph.
+        tensors: its inputs.
+        in_place: let the graph end by writing into mutated inputs whose memory no other input shares.
+    """
     graph, fakes = backend.functional(traced.graph, tensors)
     _lift_literals(graph)
     simplify(graph)
@@ -178,8 +185,11 @@ def purify(traced: Traced, tensors: Sequence[Tensor]) -> Pure:
     results: list[Node] = list(output.args[0])
     writes: list[tuple[int, int]] = []
     fresh: dict[Node, Node] = {}
+    own = unshared(tensors) if in_place else set()
     for node in [n for n in nodes.nodes if n.target is _aten.copy_.default and n.args[0] in inputs]:
         target, value = node.args[0], node.args[1]
+        if inputs.index(target) in own:
+            continue
         node.replace_all_uses_with(value)
         nodes.erase_node(node)
         fresh[target] = value
@@ -194,6 +204,13 @@ def purify(traced: Traced, tensors: Sequence[Tensor]) -> Pure:
     nodes.eliminate_dead_code()
     graph.recompile()
     return Pure(graph, fakes, count, writes)
+
+
+def unshared(tensors: Sequence[Tensor]) -> set[int]:
+    """Positions of tensors that share their memory with no other."""
+    memory = [tensor.untyped_storage().data_ptr() for tensor in tensors]
+    owners = Counter(memory)
+    return {i for i, place in enumerate(memory) if owners[place] == 1}
 
 
 def _lift_literals(graph: GraphModule) -> None:

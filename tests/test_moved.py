@@ -137,6 +137,24 @@ def test_site_questions():
     assert prune_subsample_sites(record).names() == ["x", "f"] and "row" in record
 
 
+def test_escape_functions_look_at_what_a_trace_lacks():
+    from brancher.poutine.util import all_escape, discrete_escape
+
+    def model():
+        brancher.sample("x", dist.Normal(0.0, 1.0))
+        brancher.sample("y", dist.Bernoulli(0.5))
+
+    def leaves_at(test, known):
+        with pytest.raises(handlers.NonlocalExit) as exit:
+            handlers.escape(model, escape_fn=lambda site: test(known, site))()
+        return exit.value.site.name
+
+    known = handlers.Trace()
+    assert (leaves_at(all_escape, known), leaves_at(discrete_escape, known)) == ("x", "y")
+    known.add_node("x", type="sample")
+    assert leaves_at(all_escape, known) == "y"
+
+
 def test_effectful_function_asks_the_handlers():
     from brancher.poutine.runtime import effectful, get_plates
 

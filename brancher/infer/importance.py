@@ -77,6 +77,7 @@ class Importance:
         self.parallel, self.batch_size = parallel, batch_size
         self.vectorized: bool | None = None
         self._outcome: tuple[Samples, torch.Tensor] | None = None
+        self._returned: torch.Tensor | None = None
 
     @stack.restored()
     @undone_on_error()
@@ -109,7 +110,10 @@ class Importance:
             values = {f"value {site.name}": traces[0].nodes[site.name].value for site in shown}
             for sign, one in zip("+-", traces, strict=True):
                 values |= {f"{sign} {site.name}": score(site) for site in one.scored()}
-            return values
+            return values | ({"returned": traces[0].nodes["_RETURN"].value} if returns else {})
+
+        returned = record.nodes["_RETURN"].value
+        returns = self.parallel is not True and isinstance(returned, torch.Tensor)
 
         choice = choose(run, layout, self.num_samples, self.parallel)
         self.vectorized = choice.vectorized
@@ -118,7 +122,7 @@ class Importance:
         samples = Samples({site.name: found[f"value {site.name}"] for site in shown}, dims, coords)
         log_weights = _added(found, "+", self.num_samples) - _added(found, "-", self.num_samples)
         _check_weights(log_weights, found)
-        self._outcome = samples, log_weights
+        self._outcome, self._returned = (samples, log_weights), found.get("returned")
         _warn_point_mass(samples, latent)
         self._warn_tail()
         return self
@@ -127,6 +131,15 @@ class Importance:
     def samples(self) -> Samples:
         """The draws of latent and deterministic sites, shape (num_samples, *site)."""
         return self._ran()[0]
+
+    @property
+    def returned(self) -> torch.Tensor | None:
+        """What the model returned in each draw, shape (num_samples, ...); None where that was no tensor.
+
+        Nor is it kept with ``parallel=True``: a batch that nobody compared with single runs may mix its draws.
+        """
+        self._ran()
+        return self._returned
 
     @property
     def log_weights(self) -> torch.Tensor:
@@ -159,6 +172,18 @@ class Importance:
     def effective_sample_size(self) -> torch.Tensor:
         """(sum w)^2 / sum w^2, shape (); num_samples for equal weights (Kong 1992)."""
         return 1.0 / self.weights.square().sum()
+
+    def get_normalized_weights(self, log_scale: bool = False) -> torch.Tensor:
+        """Pyro's name for ``weights``, or for their logarithm."""
+        return self.log_weights.log_softmax(0) if log_scale else self.weights
+
+    def get_log_normalizer(self) -> torch.Tensor:
+        """Pyro's name for ``log_evidence``."""
+        return self.log_evidence
+
+    def get_ESS(self) -> torch.Tensor:
+        """Pyro's name for ``effective_sample_size``."""
+        return self.effective_sample_size
 
     def expectation(self, name: str, *, smooth: bool = True) -> torch.Tensor:
         """Weighted mean of a site over the draws, shape of the site."""

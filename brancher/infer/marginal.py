@@ -23,11 +23,11 @@ class EmpiricalMarginal(Empirical):
     Args:
         run: an :class:`Importance` or an ``MCMC`` that has run.
         sites: the name of a site; or names of sites of equal shape, which are stacked in a dimension
-            on the left of theirs.
+            on the left of theirs. None is what the model of an :class:`Importance` returned.
         validate_args: as for every distribution.
 
     Raises:
-        InferenceTypeError: ``run`` is of another kind, or no site is named.
+        InferenceTypeError: ``run`` is of another kind, or no site is named and the model returned no tensor.
         InferenceError: the sites differ in shape.
         UnknownNameError: there is no such site.
 
@@ -46,12 +46,14 @@ class EmpiricalMarginal(Empirical):
         validate_args: bool | None = None,
     ) -> None:
         samples, log_weights = _draws(run)
-        if sites is None:
+        if isinstance(run, Importance) and sites in (None, "_RETURN") and run.returned is not None:
+            values = run.returned
+        elif sites is None:
             raise InferenceTypeError(
                 f"EmpiricalMarginal: expected sites as one or several of {list(samples)}, got None; name the "
                 "site, and wrap a return value in deterministic('name', value)"
             )
-        if isinstance(sites, str):
+        elif isinstance(sites, str):
             values = pick(samples, sites)[sites]
         else:
             values = _stacked(pick(samples, list(sites)))

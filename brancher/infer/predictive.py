@@ -22,7 +22,7 @@ from brancher.infer.checks import shapes_of
 from brancher.infer.compiled_runs import CompiledRuns
 from brancher.infer.draws import check_count, flat_draws, warn_unknown
 from brancher.infer.pairing import paired_traces
-from brancher.infer.replicate import Layout, Read, Run, lay_out, replicate
+from brancher.infer.replicate import Layout, Read, Run, lay_out, replicate, traces_in_batch
 from brancher.infer.samples import Samples, labels_of
 from brancher.params import undone_on_error
 
@@ -140,6 +140,40 @@ class Predictive:
         dims, coords = labels_of(shown, draw.layout.traces[0])
         shaped = {name: value.reshape(self._lead_shape() + value.shape[1:]) for name, value in values.items()}
         return Samples(shaped, dims, coords, batch_ndims=len(self._lead_shape()))
+
+    def get_samples(self, *args: Any, **kwargs: Any) -> Samples:
+        """Pyro's name for calling it."""
+        return self(*args, **kwargs)
+
+    @stack.restored()
+    @undone_on_error()
+    def get_vectorized_trace(self, *args: Any, **kwargs: Any) -> Trace:
+        """Run the model once for all draws, and return its trace.
+
+        Values and log-densities have the draws in one dimension left of every plate; sites outside of
+        plates have dimensions of size 1 between.
+
+        Raises:
+            InferenceError: the draws can not run as one batch.
+
+        Example:
+            >>> from brancher.infer import Predictive
+            >>> def model():
+            ...     mu = sample("mu", dist.Normal(0.0, 1.0))
+            ...     with plate("row", 3):
+            ...         sample("y", dist.Normal(mu, 1.0))
+            >>> record = Predictive(model, num_samples=10).get_vectorized_trace()
+            >>> record.nodes["mu"]["value"].shape, record.nodes["y"]["value"].shape
+            (torch.Size([10, 1]), torch.Size([10, 3]))
+        """
+        draw = self._prepare(args, kwargs)
+        if draw.choice.name != "batch" and self.num_samples > 1 and self.parallel is None:
+            raise InferenceError(
+                "Predictive.get_vectorized_trace: expected draws that run as one batch, got a model whose "
+                f"draws can not: {self.reason}; write it for batch dimensions on the left"
+            )
+        with torch.no_grad():
+            return traces_in_batch(draw.run, draw.layout, draw.layout.given, self.num_samples)[0]
 
     def as_function(self, args: tuple[Any, ...]) -> Fn:
         """Return the draws as a function of the model's arguments, for :func:`~brancher.infer.export`.

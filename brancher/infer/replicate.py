@@ -135,15 +135,19 @@ def _stacked(name: str, rows: list[dict[str, torch.Tensor]]) -> torch.Tensor:
 def in_batch(run: Run, read: Read, layout: Layout, given: Values, size: int) -> dict[str, torch.Tensor]:
     """Run the draws together, in a dimension left of all others."""
     shapes = {name: value.shape for name, value in read(layout.traces).items()}
-    nesting = layout.nesting
+    values = read(traces_in_batch(run, layout, given, size))
+    return {name: _folded(name, value, size, shapes[name]) for name, value in values.items()}
+
+
+def traces_in_batch(run: Run, layout: Layout, given: Values, size: int) -> Sequence[Trace]:
+    """The traces of all draws together, the draws in a dimension left of all others."""
 
     def answer(message: Message) -> torch.Tensor | None:
         value = given.get(message.name)
-        return None if value is None else _spread(message, value, nesting)
+        return None if value is None else _spread(message, value, layout.nesting)
 
-    with particle_plate(size, nesting), substitute(substitute_fn=answer):
-        values = read(run())
-    return {name: _folded(name, value, size, shapes[name]) for name, value in values.items()}
+    with particle_plate(size, layout.nesting), substitute(substitute_fn=answer):
+        return run()
 
 
 def _spread(message: Message, value: torch.Tensor, nesting: int) -> torch.Tensor:

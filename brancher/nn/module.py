@@ -70,7 +70,8 @@ class PyroModule(nn.Module, metaclass=_Mixing):
     While the module is called, reading a :class:`PyroSample` is a sample site, and reading a parameter is
     a param site; both carry the attribute's path as their name and are read once. Parameters stay the
     module's own; the current store shows them while they are trained. ``PyroModule[nn.Linear](3, 1)``
-    is a ``nn.Linear`` with these abilities.
+    is a ``nn.Linear`` with these abilities. The unconstrained form of a :class:`PyroParam` ``x`` is
+    ``x_unconstrained``.
 
     Args:
         name: first part of all names; empty by default.
@@ -114,6 +115,9 @@ class PyroModule(nn.Module, metaclass=_Mixing):
     def __getattr__(self, name: str) -> Any:
         if name in self.__dict__.get("_priors", ()):
             return self._sampled(name)
+        free = name.removesuffix("_unconstrained")
+        if free != name and free in self._parameters:
+            return self._parameters[free]
         value = super().__getattr__(name)
         call = _CALL.get()
         is_inside = call is not None and id(self) in call.names

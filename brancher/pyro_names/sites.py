@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from brancher.handlers import Message, Trace
 
-__all__ = ["prune_subsample_sites", "site_is_factor", "site_is_subsample"]
+__all__ = ["all_escape", "discrete_escape", "prune_subsample_sites", "site_is_factor", "site_is_subsample"]
 
 
 def site_is_subsample(site: Message) -> bool:
@@ -23,3 +23,13 @@ def prune_subsample_sites(trace: Trace) -> Trace:
     for site in list(pruned.sites("plate")):
         pruned.remove_node(site.name)
     return pruned
+
+
+def discrete_escape(trace: Trace, msg: Message) -> bool:
+    """Whether a site is discrete, latent and not in a trace: an ``escape_fn`` once the trace is filled in."""
+    return all_escape(trace, msg) and bool(getattr(msg.fn, "has_enumerate_support", False))
+
+
+def all_escape(trace: Trace, msg: Message) -> bool:
+    """Whether a site is latent and not in a trace: an ``escape_fn`` once the trace is filled in."""
+    return msg.type == "sample" and not msg.is_observed and msg.name not in trace

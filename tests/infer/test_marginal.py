@@ -58,3 +58,20 @@ def test_no_site_error(run: Importance) -> None:
 def test_foreign_run_error() -> None:
     with pytest.raises(InferenceTypeError, match="expected an Importance or MCMC that has run, got function"):
         EmpiricalMarginal(model, sites="x")  # type: ignore[arg-type]
+
+
+def test_marginal_of_what_the_model_returned() -> None:
+    def doubled() -> torch.Tensor:
+        x = sample("x", dist.Normal(0.0, 1.0))
+        sample("y", dist.Normal(x, 1.0), obs=torch.tensor(1.0))
+        return 2 * x
+
+    run = Importance(doubled, num_samples=50).run()
+    for sites in (None, "_RETURN"):
+        torch.testing.assert_close(EmpiricalMarginal(run, sites).enumerate_support(), 2 * run.samples["x"])
+    assert "returned" not in run.samples
+
+
+def test_pyros_names_of_weights(run: Importance) -> None:
+    torch.testing.assert_close(run.get_normalized_weights(log_scale=True).exp(), run.get_normalized_weights())
+    assert run.get_log_normalizer() == run.log_evidence and run.get_ESS() == run.effective_sample_size

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from brancher import deterministic, handlers, param, plate, sample, subsample
+from brancher import deterministic, handlers, param, plate, sample, set_rng_seed, subsample
 from brancher import distributions as dist
 from brancher.errors import (
     BrancherWarning,
@@ -393,3 +393,37 @@ def test_equal_draws_of_a_model_for_single_draws_run_alone() -> None:
 
     predictive = Predictive(model, {"z": torch.full((3,), 0.5)})
     assert predictive()["x"].shape == (3, 2) and predictive.vectorized is False
+
+
+def test_vectorized_trace_has_the_draws_on_the_left():
+    data = torch.tensor([0.5, -1.0, 2.0])
+
+    def model(y=None):
+        mu = sample("mu", dist.Normal(0.0, 1.0))
+        with plate("row", 3):
+            sample("y", dist.Normal(mu, 1.0), obs=y)
+
+    mu = torch.tensor([0.0, 1.0, -1.0, 0.3])
+    predictive = Predictive(model, {"mu": mu})
+    record = predictive.get_vectorized_trace(data)
+    record.compute_log_prob()
+    expected = dist.Normal(mu[:, None], 1.0).log_prob(data)
+    torch.testing.assert_close(record.nodes["y"]["log_prob"], expected)
+    assert torch.equal(record.nodes["mu"]["value"], mu[:, None])
+
+
+def test_vectorized_trace_of_a_model_that_mixes_draws_error():
+    def model():
+        x = sample("x", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        deterministic("total", x.sum())
+
+    with pytest.raises(InferenceError, match="get_vectorized_trace: expected draws that run as one batch"):
+        Predictive(model, num_samples=5).get_vectorized_trace()
+
+
+def test_get_samples_is_a_call():
+    set_rng_seed(0)
+    predictive = Predictive(lambda: sample("x", dist.Normal(0.0, 1.0)), num_samples=3)
+    first = predictive.get_samples()["x"]
+    set_rng_seed(0)
+    assert torch.equal(predictive()["x"], first)

@@ -231,3 +231,15 @@ def test_named_pyro_params_are_constrained():
     module.inner, module.weight = Inner(), torch.nn.Parameter(torch.tensor(-1.0))
     found = {name: value.item() for name, value in module.named_pyro_params("net")}
     assert found == {"net.weight": -1.0, "net.inner.scale": pytest.approx(2.0)}
+
+
+def test_unconstrained_form_of_a_parameter():
+    module = PyroModule()
+    module.scale = PyroParam(torch.tensor(2.0), constraint=constraints.positive)
+    assert isinstance(module.scale_unconstrained, nn.Parameter)
+    torch.testing.assert_close(module.scale_unconstrained.exp(), module.scale)
+    with torch.no_grad():
+        module.scale_unconstrained.zero_()
+    assert module.scale == 1.0
+    with pytest.raises(AttributeError, match="other_unconstrained"):
+        module.other_unconstrained  # noqa: B018

@@ -9,7 +9,7 @@ from brancher.infer.reparam.gumbel_softmax import GumbelSoftmaxReparam
 from brancher.infer.reparam.loc_scale import LocScaleReparam
 from brancher.infer.reparam.neutra import NeuTraReparam
 from brancher.infer.reparam.split import SplitReparam
-from brancher.infer.reparam.strategy import Reparam
+from brancher.infer.reparam.strategy import Reparam, Strategy
 from brancher.infer.reparam.student_t import StudentTReparam
 from brancher.infer.reparam.transform import TransformReparam
 
@@ -26,6 +26,7 @@ __all__ = [
     "ProjectedNormalReparam",
     "Reparam",
     "SplitReparam",
+    "Strategy",
     "StudentTReparam",
     "TransformReparam",
 ]

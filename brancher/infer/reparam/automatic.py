@@ -11,15 +11,15 @@ from brancher.handlers import Message
 from brancher.infer.reparam.angles import ProjectedNormalReparam
 from brancher.infer.reparam.gumbel_softmax import GumbelSoftmaxReparam
 from brancher.infer.reparam.loc_scale import LocScaleReparam
-from brancher.infer.reparam.strategy import Reparam, unwrapped
+from brancher.infer.reparam.strategy import Reparam, Strategy, unwrapped
 from brancher.infer.reparam.transform import TransformReparam
 
 #: What the sites of strategies end in.
 _DONE = ("_decentered", "_normal", "_uniform")
 
 
-class MinimalReparam:
-    """Rewrite only the latent sites that most algorithms can not do without; a ``config`` for a handler.
+class MinimalReparam(Strategy):
+    """Rewrite only the latent sites that most algorithms can not do without; see :class:`Strategy`.
 
     Today that is a :class:`ProjectedNormal` direction, which has no unbounded coordinates.
 
@@ -30,7 +30,7 @@ class MinimalReparam:
         ['x_normal']
     """
 
-    def __call__(self, message: Message) -> Reparam | None:
+    def configure(self, message: Message) -> Reparam | None:
         """The strategy for a site, or None."""
         if message.is_observed or isinstance(message.fn, MaskedDistribution):
             return None
@@ -42,7 +42,7 @@ class MinimalReparam:
 
 
 class AutoReparam(MinimalReparam):
-    """Rewrite every latent site that has a better parametrisation; a ``config`` for a handler.
+    """Rewrite every latent site that has a better parametrisation; see :class:`Strategy`.
 
     Locations and scales are taken out of laws on the real line, transformed laws are sampled at their
     base, and relaxed one-hot vectors from uniform numbers.
@@ -62,10 +62,10 @@ class AutoReparam(MinimalReparam):
     def __init__(self, *, centered: float | torch.Tensor | None = None) -> None:
         self.centered = centered
 
-    def __call__(self, message: Message) -> Reparam | None:
+    def configure(self, message: Message) -> Reparam | None:
         """The strategy for a site, or None."""
         # What a strategy has sampled already is in its best form.
-        return None if message.name.endswith(_DONE) else super().__call__(message)
+        return None if message.name.endswith(_DONE) else super().configure(message)
 
     def choose(self, fn: Any) -> Reparam | None:
         """The strategy for a law, or None."""

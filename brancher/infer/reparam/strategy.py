@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, TypedDict
 
 import torch
 
 from brancher.distributions import ExpandedDistribution, Independent, MaskedDistribution
 from brancher.errors import SiteError
-from brancher.handlers import Message
+from brancher.handlers import Message, reparam
 
 
 class Rewritten(TypedDict):
@@ -39,6 +40,28 @@ class Reparam(ABC):
         Raises:
             SiteError: the site is not of the kind that the strategy is for.
         """
+
+
+class Strategy(ABC):
+    """Chooses a :class:`Reparam` for every site: a ``config`` for ``handlers.reparam``, or a decorator.
+
+    Example:
+        >>> from brancher.infer.reparam import LocScaleReparam, Strategy
+        >>> class Decenter(Strategy):
+        ...     def configure(self, message):
+        ...         return LocScaleReparam(0.0) if message.name == "x" else None
+        >>> model = Decenter()(lambda: sample("x", dist.Normal(1.0, 2.0)))
+        >>> handlers.trace(model).get_trace().stochastic_nodes
+        ['x_decentered']
+    """
+
+    @abstractmethod
+    def configure(self, message: Message) -> Reparam | None:
+        """The reparametrisation of a site, or None."""
+
+    def __call__(self, message: Message | Callable[..., Any]) -> Any:
+        """Choose for a site; or rewrite a model, given a function."""
+        return self.configure(message) if isinstance(message, Message) else reparam(message, config=self)
 
 
 def unwrapped(fn: Any) -> tuple[Any, int]:

@@ -10,6 +10,7 @@ from scipy import stats
 import brancher.distributions as dist
 from brancher import get_param_store, handlers, plate, sample
 from brancher.errors import SiteError
+from brancher.handlers import trace
 from brancher.infer import Trace_ELBO
 from brancher.infer.autoguide import AutoNormal
 from brancher.infer.reparam import (
@@ -210,3 +211,11 @@ def test_auto_reparam_chooses_by_family() -> None:
 def test_minimal_reparam_leaves_what_works() -> None:
     record = handlers.trace(handlers.reparam(_everything, config=MinimalReparam())).get_trace()
     assert record.stochastic_nodes == ["scale", "spread", "loc", "direction_normal"]
+
+
+def test_strategy_is_a_decorator_of_models():
+    @MinimalReparam()
+    def model(loc):
+        return sample("x", dist.ProjectedNormal(loc))
+
+    assert trace(model).get_trace(torch.ones(3)).stochastic_nodes == ["x_normal"]

@@ -136,7 +136,7 @@ class Importance:
     def returned(self) -> torch.Tensor | None:
         """What the model returned in each draw, shape (num_samples, ...); None where that was no tensor.
 
-        Nor is it kept with ``parallel=True``: a batch that nobody compared with single runs may mix its draws.
+        Nor is it kept with ``parallel=True``: a batch that nobody compared with single runs may mix draws.
         """
         self._ran()
         return self._returned

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from brancher.errors import InferenceError, UnknownNameError, nearest
 from brancher.plots.models import PALETTE, Names, as_draws, as_names
 from brancher.plots.style import INK, new_axes, styled, table_of
-from brancher.symbolic import Ensemble, ProbabilisticModel, Variable
+from brancher.symbolic import DeterministicVariable, Ensemble, ProbabilisticModel, Variable
 from brancher.symbolic.particles import PointPosterior
 
 
@@ -103,7 +104,8 @@ def plot_particles(
     """Particles of a posterior, as large as their weights.
 
     Args:
-        particles: a model fitted by Stein's or Wasserstein's particles; or points by name, such as a table.
+        particles: a model fitted by Stein's or Wasserstein's particles; the models of the particles, a list;
+            or points by name, such as a table.
         variables: one or two entries to show, by variable or label, such as ``"x[1]"``; the first two for
             None.
         weights: of the points; those of the posterior, or equal ones, for None.
@@ -125,6 +127,8 @@ def plot_particles(
                 "inference.SteinVariationalGradientDescent"
             )
         particles, weights = posterior.values, posterior.weights if weights is None else weights
+    elif isinstance(particles, (list, tuple)):
+        particles = _places(particles)
     table = table_of(as_draws(particles), None, None).astype(float)
     labels = _entries(table, variables)
     masses = np.ones(len(table)) if weights is None else np.asarray(weights, dtype=float)
@@ -141,6 +145,15 @@ def plot_particles(
         ax.set_xlabel(labels[0])
         seaborn.despine(ax=ax)
     return ax
+
+
+def _places(models: Sequence[ProbabilisticModel]) -> dict[str, torch.Tensor]:
+    """Values of models of deterministic variables, one model a particle."""
+    names = [v.name for v in models[0].variables if isinstance(v, DeterministicVariable)]
+    return {
+        name: torch.stack([model.get_variable(name).value for model in models])  # type: ignore[attr-defined]
+        for name in names
+    }
 
 
 def _draw_lines(seaborn: Any, ax: Any, values: Any, masses: Any, trace: Any) -> None:

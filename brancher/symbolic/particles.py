@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from brancher.distributions import Delta
-from brancher.errors import InferenceError, InferenceTypeError
+from brancher.errors import InferenceError, InferenceTypeError, NonFiniteError
 from brancher.handlers.plate import open_frames
 from brancher.params import using
 from brancher.primitives import sample
 from brancher.symbolic.data import DeterministicVariable
 from brancher.symbolic.methods import InferenceMethod, Settings, _nothing
 from brancher.symbolic.pairs import Pair
+from brancher.symbolic.parameters import Parameter
+from brancher.symbolic.samplers import Cells, SamplerMixture, settled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +131,7 @@ class _Particles(InferenceMethod):
 
     number_particles: int
     init_scale: float
-    _starts: list[dict[str, torch.Tensor]] | None = None
+    _models: Sequence[ProbabilisticModel] | None = None
 
     def take_posterior(self, model: ProbabilisticModel, posterior: Any) -> None:
         from brancher.symbolic.collection import VariableCollection
@@ -140,16 +142,26 @@ class _Particles(InferenceMethod):
                 f"{type(self).__name__}: expected posterior_model as a list of models, one a particle, got "
                 f"{type(posterior).__name__}; give none for particles at random"
             )
-        self._starts = [
+        self._models, self.number_particles = found, len(found)
+
+    def _starts(self) -> list[dict[str, torch.Tensor]]:
+        return [
             {v.name: v.value for v in each.variables if isinstance(v, DeterministicVariable)}
-            for each in found
+            for each in self._models or ()
         ]
-        self.number_particles = len(found)
 
     def _first_places(self, density: Potential) -> torch.Tensor:
-        if self._starts is None:
+        if self._models is None:
             return self.init_scale * torch.randn(self.number_particles, density.dim)
-        return torch.stack([density.unconstrain(start) for start in self._starts])
+        return torch.stack([density.unconstrain(start) for start in self._starts()])
+
+    def _give_back(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Let the given models have the places where their particles came to."""
+        for number, model in enumerate(self._models or ()):
+            for variable in model.variables:
+                held = variable.arguments.get("value")
+                if variable.name in values and isinstance(held, Parameter):
+                    held.set(values[variable.name][number].reshape(held.value.shape))
 
 
 class SteinVariationalGradientDescent(_Particles):
@@ -176,7 +188,9 @@ class SteinVariationalGradientDescent(_Particles):
             density = Potential(pair.model, (), {}, "SVGD")
             places = self._first_places(density).requires_grad_()
             losses = self._move(density, places, settings)
-            set_points(model, pair, density.constrain(places.detach()))
+            points = density.constrain(places.detach())
+            set_points(model, pair, points)
+            self._give_back(points)
         return losses
 
     def _move(self, density: Potential, places: torch.Tensor, settings: Settings) -> pd.Series:
@@ -190,12 +204,35 @@ class SteinVariationalGradientDescent(_Particles):
         for step in range(settings.iterations):
             log_prob = density.log_prob(places)
             (slope,) = torch.autograd.grad(log_prob.sum(), places)
-            places.grad = -stein_direction(places.detach(), slope)
-            optimizer.step()
-            losses.append(-float(log_prob.detach().mean()))
+            direction = -stein_direction(places.detach(), slope)
+            losses.append(_advance("SVGD", optimizer, -log_prob.mean(), [places], [direction]))
             if settings.callback is not None and settings.callback(step + 1, losses[-1]):
                 break
         return pd.Series(losses, name="loss", index=pd.RangeIndex(len(losses), name="iteration"))
+
+
+def _advance(
+    owner: str,
+    optimizer: Any,
+    loss: torch.Tensor,
+    leaves: Sequence[torch.Tensor],
+    slopes: Sequence[torch.Tensor],
+) -> float:
+    """Take a step by numbers that are finite, and return the loss in nats.
+
+    Raises:
+        NonFiniteError: the loss or a slope is none.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value) or not all(bool(slope.isfinite().all()) for slope in slopes):
+        raise NonFiniteError(
+            f"{owner}: expected a finite loss and finite gradients, got loss {value}; particles are as "
+            "before: check the data and where particles start, or lower the learning rate"
+        )
+    for leaf, slope in zip(leaves, slopes, strict=True):
+        leaf.grad = slope
+    optimizer.step()
+    return value
 
 
 def stein_direction(places: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
@@ -226,27 +263,76 @@ class WassersteinVariationalGradientDescent(_Particles):
         number_particles: how many, > 1.
         number_samples: draws of each sampler a step; None for ``number_samples`` of the call, at least 20.
         init_scale: standard deviation of first places and samplers in unconstrained space.
+        variational_samplers: models of posterior variables that draw, one a particle, in place of the
+            normals; they are learned, and cells are then those of the values themselves.
+        particles: models of deterministic variables, where each particle starts.
+        biased: whether draws of given samplers count the same, without importance weights.
+        number_post_samples: draws of each given sampler for the weights in the end.
 
     Attributes:
         weights: of the particles, normalised, once there are some.
+        sampler_model: the given samplers.
+
+    Raises:
+        InferenceError: there are too few particles, or samplers without as many particles.
     """
 
     weights: torch.Tensor | None = None
 
     def __init__(
-        self, number_particles: int = 10, number_samples: int | None = None, init_scale: float = 1.0
+        self,
+        number_particles: int = 10,
+        number_samples: int | None = None,
+        init_scale: float = 1.0,
+        *,
+        variational_samplers: Sequence[ProbabilisticModel] | None = None,
+        particles: Sequence[ProbabilisticModel] | None = None,
+        biased: bool = False,
+        number_post_samples: int = 20_000,
     ) -> None:
         if number_particles < 2:
             raise InferenceError(f"WVGD: expected number_particles > 1, got {number_particles}")
-        self.number_particles, self.number_samples, self.init_scale = (
-            number_particles,
-            number_samples,
-            init_scale,
-        )
+        self.number_particles, self.number_samples = number_particles, number_samples
+        self.init_scale, self.biased, self.number_post_samples = init_scale, biased, number_post_samples
+        self.sampler_model = list(variational_samplers or ())
+        if particles is not None:
+            self._models, self.number_particles = list(particles), len(particles)
+
+    def _run_samplers(self, model: ProbabilisticModel, settings: Settings) -> list[float]:
+        """Fit the given samplers, and the particles to their draws."""
+        if len(self._models or ()) != len(self.sampler_model):
+            raise InferenceError(
+                f"WVGD: expected one particle for each of {len(self.sampler_model)} variational_samplers, "
+                f"got {len(self._models or ())}; give particles=, a list of models of RootVariables"
+            )
+        mixture = SamplerMixture(model, self.sampler_model)
+        optimizer, leaves = settings.optimizer(False), mixture.leaves
+        optimizer.bind(leaves)
+        losses = []
+        for step in range(settings.iterations):
+            draws = mixture.draw(self.number_samples or settings.samples)
+            loss = (draws.log_mixture - draws.log_joint).mean()
+            slopes = torch.autograd.grad(loss, list(leaves.values()))
+            losses.append(_advance("WVGD", optimizer, loss, list(leaves.values()), slopes))
+            if settings.callback is not None and settings.callback(step + 1, losses[-1]):
+                break
+        starts, latents = self._starts(), mixture.pairs[0].latents
+        cells = Cells({name: torch.stack([start[name] for start in starts]) for name in sorted(latents)})
+        settled(mixture, cells, self.number_post_samples, self.biased)
+        self.weights = cells.weights
+        set_points(model, mixture.pairs[0], cells.means, self.weights)
+        self._give_back(cells.means)
+        return losses
 
     def run(self, model: ProbabilisticModel, settings: Settings) -> pd.Series | None:
         import pandas as pd
 
+        losses = self._run_samplers(model, settings) if self.sampler_model else self._run(model, settings)
+        weights = torch.as_tensor(self.weights)
+        model.diagnostics["particle weights"] = pd.Series(weights.numpy(), name="weight")
+        return pd.Series(losses, name="loss", index=pd.RangeIndex(len(losses), name="iteration"))
+
+    def _run(self, model: ProbabilisticModel, settings: Settings) -> list[float]:
         from brancher.infer.mcmc.potential import Potential
 
         pair = Pair(model, _nothing)
@@ -262,16 +348,16 @@ class WassersteinVariationalGradientDescent(_Particles):
             losses = []
             for step in range(settings.iterations):
                 loss = self._loss(density, places, spread, draws)
-                places.grad, spread.grad = torch.autograd.grad(loss, (places, spread))
-                optimizer.step()
-                losses.append(float(loss.detach()))
+                slopes = torch.autograd.grad(loss, (places, spread))
+                losses.append(_advance("WVGD", optimizer, loss, [places, spread], slopes))
                 if settings.callback is not None and settings.callback(step + 1, losses[-1]):
                     break
             points, weights = self._settle(density, places.detach(), spread.detach(), max(draws, 200))
-            set_points(model, pair, density.constrain(points), weights)
+            values = density.constrain(points)
+            set_points(model, pair, values, weights)
+        self._give_back(values)
         self.weights = weights
-        model.diagnostics["particle weights"] = pd.Series(weights.numpy(), name="weight")
-        return pd.Series(losses, name="loss", index=pd.RangeIndex(len(losses), name="iteration"))
+        return losses
 
     def _loss(
         self, density: Potential, places: torch.Tensor, spread: torch.Tensor, draws: int

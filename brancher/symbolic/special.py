@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def _in_one_batch(values: Sequence[Value], rank: int) -> tuple[list[torch.Tensor
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Expression:
-    """``x @ weight.T + bias``, with weights that may be random: each sample uses its own."""
+    """``x @ weight.T + bias``, for a column ``weight @ x + bias``; each sample has its own random weights."""
 
     def apply(x: Value, weight: Value, *bias: Value) -> Value:
         tensor = (x.tensor if x.rank else x.tensor.unsqueeze(-1)).to(weight.tensor.dtype)
@@ -60,6 +61,8 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Expression:
         if rank == 1 and tensor.dim() > 1 and lead and weight.tensor.shape[lead - 1] == 1:
             # One weight for all rows of a plate: the rows are those of one matrix product.
             result = tensor @ weight.tensor.squeeze(lead - 1).mT
+        elif rank == 2 and x.shape[-1] == 1 and weight.shape[-1] != 1:
+            result = weight.tensor @ tensor  # a column, as of a matrix product
         elif rank == 1:
             result = (weight.tensor @ tensor.unsqueeze(-1)).squeeze(-1)
         else:
@@ -116,6 +119,24 @@ def dot(x: Any, y: Any) -> Expression:
     return Call("sum", lambda z: z.flatten(1).sum(1), (product,), {})
 
 
+def reshape(x: Any, shape: Sequence[int]) -> Expression:
+    """The data in another shape.
+
+    Args:
+        x: an expression.
+        shape: of one value; one entry may be -1. The batch may be written too, as torch does: a -1 in front
+            of a whole shape.
+    """
+    wanted = tuple(shape)
+
+    def change(tensor: torch.Tensor) -> torch.Tensor:
+        count, size = tensor.shape[0], tensor[0].numel()
+        with_batch = wanted[:1] == (-1,) and math.prod(wanted[1:]) == size
+        return tensor.reshape(wanted if with_batch else (count, *wanted))
+
+    return Call("reshape", change, (as_expression(x, "BF.reshape"),), {})
+
+
 def batch_meshgrid(x: Any, y: Any) -> Expression:
     """Two vectors as the coordinates of a grid; a tuple of two matrices, rows from x, columns from y."""
 
@@ -157,6 +178,7 @@ SPECIAL: dict[str, Callable[..., Expression]] = {
     "dot": dot,
     "inner": dot,
     "delta": delta,
+    "reshape": reshape,
     "batch_meshgrid": batch_meshgrid,
     "triangular_form": triangular_form,
     **{f"conv{n}d": _convolution(n, f"conv{n}d") for n in (1, 2, 3)},

@@ -50,6 +50,7 @@ CASES: dict[str, Any] = {
     "delta": lambda v: BF.delta(v["a"], v["a"]),
     "dot": lambda v: BF.dot(v["a"], v["a"]),
     "reshape": lambda v: BF.reshape(v["A"], (-1, 9)),
+    "reshape of the data": lambda v: BF.reshape(v["A"], shape=(9, 1)),
     "flatten": lambda v: BF.flatten(v["A"], 1),
     "torch's own call": lambda v: torch.sigmoid(v["a"]),
     "norm": lambda v: BF.norm(v["a"]),
@@ -136,7 +137,7 @@ def test_batch_dimension_is_no_data_error() -> None:
     with pytest.raises(SiteTypeError, match="dim=0"):
         BF.sum(a, 0)
     with pytest.raises(SiteError, match="dimension 0 is the batch"):
-        ProbabilisticModel([DeterministicVariable(BF.reshape(a, (3, -1)), "b")]).get_sample(5)
+        ProbabilisticModel([DeterministicVariable(BF.unsqueeze(a, 0), "b")]).get_sample(5)
 
 
 def test_unknown_function_error_names_the_nearest() -> None:

@@ -99,9 +99,10 @@ class Optimizer:
             return
         clip(self._leaves, self._clip_args)
         _lay_out(self._torch)
-        self._torch.step()
         if self._schedule is not None and self._every_step:
-            self._schedule.step()
+            schedules.step_both(self._torch, self._schedule)
+        else:
+            self._torch.step()
         self.zero_grad()
 
     def zero_grad(self) -> None:

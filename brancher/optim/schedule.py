@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import torch
 from torch.optim import Optimizer as TorchOptimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -47,6 +48,61 @@ def made(make: MakeSchedule, optimizer: TorchOptimizer) -> LRScheduler:
             "return for example torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.99)"
         )
     return schedule
+
+
+def step_both(optimizer: TorchOptimizer, schedule: LRScheduler) -> None:
+    """Step the optimizer, then the schedule; neither where the schedule fails.
+
+    Raises:
+        OptimError: the schedule fails; parameters, rates and schedule are as before.
+    """
+    if not getattr(optimizer, "_opt_called", False):  # torch warns of a schedule that steps first
+        optimizer.step()
+        schedule.step()
+        return
+    groups = optimizer.param_groups
+    now = [_options(group) for group in groups]
+    kept = _remembered(schedule)
+    try:
+        schedule.step()
+    except Exception as error:
+        for inner, fields in kept:
+            vars(inner).update(fields)
+        _put_back(groups, now)
+        raise OptimError(
+            f"optimizer: expected a schedule for step {schedule.last_epoch + 1} too, got "
+            f"{type(error).__name__}: {error}; nothing was changed: give the schedule "
+            "more steps, or take it out"
+        ) from error
+    following = [_options(group) for group in groups]
+    _put_back(groups, now)
+    optimizer.step()
+    _put_back(groups, following)
+
+
+def _remembered(schedule: LRScheduler) -> list[tuple[LRScheduler, dict[str, Any]]]:
+    """Schedules that make up a schedule, each with a picture of its fields."""
+    fields = {key: list(value) if isinstance(value, list) else value for key, value in vars(schedule).items()}
+    inner = [pair for each in getattr(schedule, "_schedulers", ()) for pair in _remembered(each)]
+    return [(schedule, fields), *inner]
+
+
+def _options(group: dict[str, Any]) -> dict[str, Any]:
+    # A rate that is a tensor is changed in place.
+    return {
+        key: value.clone() if isinstance(value, torch.Tensor) else value
+        for key, value in group.items()
+        if key != "params"
+    }
+
+
+def _put_back(groups: list[dict[str, Any]], options: list[dict[str, Any]]) -> None:
+    for group, fields in zip(groups, options, strict=True):
+        for key, value in fields.items():
+            if isinstance(value, torch.Tensor):
+                group[key].copy_(value)
+            else:
+                group[key] = value
 
 
 def _try(act: Callable[[], Any]) -> Any:

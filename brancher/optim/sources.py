@@ -88,7 +88,9 @@ class FromClass(Source):
     def example(self) -> TorchOptimizer | None:
         if callable(self.options):
             return self._build([torch.zeros(1, 1, requires_grad=True)], {})
-        return self._build([torch.zeros(1, 1, requires_grad=True)], self.options)
+        # A schedule that is tried on the example would change a rate that is a tensor in place.
+        own = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in self.options.items()}
+        return self._build([torch.zeros(1, 1, requires_grad=True)], own)
 
     def _build(self, params: list[Any], options: Mapping[str, Any], place: str = "") -> TorchOptimizer:
         try:

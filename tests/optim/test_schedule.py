@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from brancher import optim
+from brancher import distributions as dist
+from brancher import get_param_store, optim, param, sample
 from brancher.errors import OptimError, OptimTypeError
+from brancher.infer import SVI
 from brancher.optim import Optimizer, as_optimizer
 
 SGD = {"optimizer": torch.optim.SGD, "optim_args": {"lr": 1.0}}
@@ -154,3 +156,66 @@ def test_schedule_of_another_type_error():
         optim.SGD(lr=1.0, schedule=3)
     with pytest.raises(OptimTypeError, match="schedule"):
         optim.SGD(lr=1.0, schedule=lambda o: o)
+
+
+def failing(at):
+    def make(optimizer):
+        def factor(step):
+            if step == at:
+                raise ZeroDivisionError("no rate")
+            return 0.5**step
+
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+    return make
+
+
+SCHEDULES = {
+    "one cycle": lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=0.3, total_steps=6),
+    "cosine": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 4),
+    "chained": lambda o: torch.optim.lr_scheduler.ChainedScheduler(
+        [torch.optim.lr_scheduler.ExponentialLR(o, 0.9), torch.optim.lr_scheduler.StepLR(o, 2)]
+    ),
+}
+
+
+@pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("rate", [0.1, torch.tensor(0.1)], ids=["float", "tensor"])
+def test_schedule_gives_each_step_the_rate_that_torch_gives_it(make, rate):
+    def rate_again():
+        return rate.clone() if isinstance(rate, torch.Tensor) else rate
+
+    options = {"capturable": False, "foreach": False}
+    ours, theirs = (torch.tensor(1.0, requires_grad=True) for _ in range(2))
+    optimizer = Optimizer(torch.optim.Adam, {"lr": rate_again(), **options}, schedule=make)
+    optimizer.bind({"w": ours})
+    by_hand = torch.optim.Adam([theirs], lr=rate_again(), **options)
+    schedule = make(by_hand)
+    for _ in range(5):
+        for leaf in (ours, theirs):
+            leaf.grad = None
+            (leaf**2).backward()
+        optimizer.step()
+        by_hand.step()
+        schedule.step()
+        torch.testing.assert_close(ours, theirs)
+        assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(float(by_hand.param_groups[0]["lr"]))
+
+
+@pytest.mark.filterwarnings("ignore:optimizer 'SGD'. expected a schedule that gives the rates of 1 steps")
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_schedule_that_fails_in_the_middle_changes_nothing_error(compile):
+    def model():
+        sample("x", dist.Normal(param("loc", torch.tensor(0.0)), 1.0), obs=torch.tensor(1.0))
+
+    svi = SVI(
+        model, lambda: None, Optimizer(torch.optim.SGD, {"lr": 0.1}, schedule=failing(4)), compile=compile
+    )
+    for _ in range(3):
+        svi.step()
+    loc, rates = get_param_store()["loc"].clone(), svi.optim.state_dict()
+    for _ in range(2):
+        with pytest.raises(OptimError, match="ZeroDivisionError: no rate"):
+            svi.step()
+        assert torch.equal(get_param_store()["loc"], loc) and get_param_store().get_param("loc").grad is None
+        assert str(svi.optim.state_dict()) == str(rates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from brancher.distributions.algebra import expand_wrapper
 from brancher.distributions.base import Distribution
 from brancher.distributions.shapes import Size, broadcast
 from brancher.errors import DistributionError, DistributionTypeError
+
+#: Log of the largest ratio of densities that a gradient reports; exp of it is finite in float32.
+_MOST = 80.0
 
 
 class MixtureSameFamily(td.MixtureSameFamily, Distribution):
@@ -65,6 +69,26 @@ class MixtureSameFamily(td.MixtureSameFamily, Distribution):
     def expand(self, batch_shape: Size, _instance: Any = None) -> Distribution:
         """Return a copy with the batch dimensions expanded to ``batch_shape``."""
         return expand_wrapper(self, MixtureSameFamily, td.MixtureSameFamily, batch_shape, _instance)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """Log-density in nats, shape sample_shape + B.
+
+        Its gradient is finite at a weight of exactly zero, where the logarithm's is not.
+        """
+        weights: Any = self.mixture_distribution
+        if getattr(weights, "_is_logits", True):
+            return super().log_prob(value)  # type: ignore[no-any-return, no-untyped-call]
+        if self._validate_args:
+            self._validate_sample(value)
+        log_probs = self.component_distribution.log_prob(value.unsqueeze(-1 - len(self.event_shape)))
+        is_zero = weights.probs == 0
+        log_weights = torch.where(is_zero, 1.0, weights.probs).log().masked_fill(is_zero, -math.inf)
+        total = (log_probs + log_weights).logsumexp(-1)
+        # A component of weight zero adds nothing to the value, but has a slope: its density by the total's.
+        ratio = (log_probs - total.unsqueeze(-1)).detach().nan_to_num(-math.inf).clamp(max=_MOST).exp()
+        slope = (torch.where(is_zero, weights.probs, 0.0) * ratio).sum(-1)
+        result: torch.Tensor = total + slope
+        return result
 
     def sample(self, sample_shape: Size = torch.Size()) -> torch.Tensor:  # noqa: B008
         """Draw a component for each batch entry, and its value, without a gradient."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any
 
+import torch
+
 from brancher.distributions.validation import is_validating
 from brancher.errors import GuideError, HandlerTypeError
 from brancher.handlers.message import Message
@@ -67,8 +69,9 @@ class replay(Messenger):  # noqa: N801
                     f"replay: expected site '{message.name}' as a latent sample site in the trace, got "
                     f"{'an observed one' if site.is_observed else site.type}; sample it without obs"
                 )
-            if message.frames and is_validating():
+            if is_validating():
                 _check_plates(message, site)
+                _check_event(message, site)
             message.value = site.value
         elif kind == "plate" and message.value is None:
             site = self.nodes.get(message.name)
@@ -91,3 +94,15 @@ def _check_plates(message: Message, site: Message) -> None:
                 f"plate '{frame.name}': expected size {frame.size} as at site '{message.name}' of the model, "
                 f"got {theirs[frame.name]} in the trace or guide; give both the same size and rows"
             )
+
+
+def _check_event(message: Message, site: Message) -> None:
+    """Refuse a value whose rightmost dimensions are not the event of the site here."""
+    event = tuple(getattr(message.fn, "event_shape", ()))
+    value = site.value
+    shape = tuple(value.shape) if isinstance(value, torch.Tensor) else event
+    if event and shape[-len(event) :] != event:
+        raise GuideError(
+            f"replay: expected a value of event shape {event} for site '{message.name}', got shape {shape} "
+            "in the trace or guide; give the site the same shape and to_event in both"
+        )

@@ -12,6 +12,7 @@ from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 from torch.nn.parameter import is_lazy
 
+from brancher.errors import ParamError
 from brancher.params.entry import transform_for
 
 # The place of one parameter: the module that holds it, and the attribute's name.
@@ -75,6 +76,22 @@ class ModuleView:
             for name, value in own.items()
             if isinstance(value, torch.Tensor) and id(value) not in leaves
         }
+
+    def refuse_nan(self) -> None:
+        """Refuse a module whose parameters are not numbers.
+
+        Raises:
+            ParamError: naming the first of them.
+        """
+        for name, leaf in self.leaves().items():
+            bad = torch.isnan(leaf) if leaf.is_floating_point() and not leaf.is_meta else leaf.new_zeros(())
+            if not leaf.is_meta and bool(bad.any()):
+                first = tuple(bad.nonzero()[0].tolist())
+                raise ParamError(
+                    f"parameter '{name}': expected numbers in the module '{self.name}', got {int(bad.sum())} "
+                    f"NaN of {leaf.numel()}, the first at index {first}; initialise the module anew, or load "
+                    "a file that is whole"
+                )
 
     def places(self, leaf: torch.Tensor) -> list[Place]:
         """Return every place in the module that holds ``leaf``; tied weights have several."""

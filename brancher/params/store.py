@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.distributions import constraints
 
+from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherWarning, ParamError, ParamTypeError, UnknownParamError, nearest
 from brancher.params import entry as entries
 from brancher.params import redeclare, store_file
@@ -240,7 +241,7 @@ class ParamStore(ParamMapping):
             The module itself.
 
         Raises:
-            ParamError: a parameter of that name exists already, or a loaded value has another shape.
+            ParamError: a parameter is NaN, or there is one of its name, or a loaded value has another shape.
             ParamTypeError: ``module`` is not an nn.Module.
         """
         contents = self._contents
@@ -262,6 +263,8 @@ class ParamStore(ParamMapping):
             )
         serial = next(contents.serials) if known is None else known.serial
         view = ModuleView(name, module, serial, name if prefix is None else prefix)
+        if is_validating():
+            view.refuse_nan()
         contents.show(view)
         return module
 

@@ -686,3 +686,30 @@ def test_deterministic_of_a_number(way):
         if way.name == "log likelihood":
             return
         way.runs(model, latents=Z)
+
+
+def test_module_with_nan_weights_error(refuses):
+    net = torch.nn.Linear(2, 3)
+    with torch.no_grad():
+        net.bias[1] = float("nan")
+    refuses(
+        lambda: module("net", net),
+        ParamError,
+        ValueError,
+        "'net.bias'",
+        "1 NaN of 3",
+        "the first at index (1,)",
+        "initialise",
+    )
+
+
+@pytest.mark.parametrize("event", [(2,), (2, 3)])
+def test_replay_of_another_event_shape_error(refuses, event):
+    record = handlers.trace(lambda: sample("x", dist.Normal(torch.zeros(3), 1.0).to_event(1))).get_trace()
+
+    def model():
+        sample("x", dist.Normal(torch.zeros(event), 1.0).to_event(len(event)))
+
+    refuses(
+        handlers.replay(model, trace=record), GuideError, ValueError, "'x'", str(event), "(3,)", "to_event"
+    )

@@ -21,10 +21,11 @@ def test_gradient_at_a_weight_of_zero_is_the_one_beside_it():
         torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
 
 
-def test_weight_of_zero_where_the_others_have_no_density():
+def test_slope_where_the_component_of_weight_zero_has_no_density():
     probs = torch.tensor([0.0, 1.0], requires_grad=True)
     with validation_enabled(False):
         components = Uniform(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0]))
-        value = MixtureSameFamily(Categorical(probs), components).log_prob(torch.tensor([0.5, 2.5]))
-    assert value.tolist() == [-float("inf"), 0.0]
-    assert not bool(torch.isnan(torch.autograd.grad(value[1], probs)[0]).any())
+        value = MixtureSameFamily(Categorical(probs), components).log_prob(torch.tensor(2.5))
+    assert value == 0.0
+    # log(p1 / (p0 + p1)) at (0, 1).
+    assert torch.autograd.grad(value, probs)[0].tolist() == [-1.0, 0.0]

@@ -25,6 +25,8 @@ from typing import Any
 
 import torch
 
+from brancher.staging.garbage import no_collection
+
 Tensor = torch.Tensor
 Runner = Callable[[list[Tensor]], Sequence[Tensor]]
 
@@ -40,6 +42,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "torch._inductor.decomposition": ("select_decomp_table",),
     "torch._inductor.inductor_prims": ("force_stride_order",),
     "torch._inductor.fx_passes.joint_graph": ("constant_fold_uniform_value",),
+    "torch._inductor.codegen.common": ("KernelTemplate",),
     "torch._inductor.graph": ("GraphLowering",),
     "torch._inductor.cpp_builder": ("CppBuilder", "CppTorchDeviceOptions"),
     "torch._inductor.cpu_vec_isa": ("pick_vec_isa", "valid_vec_isa_list", "VecAVX2", "VecAVX512"),
@@ -53,6 +56,10 @@ _SETTINGS = {
     "compile_threads": 1,  # one graph at a time: a pool of processes costs more than it gives
     "size_asserts": False,  # the guard has compared every size and stride
 }
+
+
+#: Up to so many entries loops are plain: vectors do not repay their masks, nor their headers' compilation.
+_FEW = 64
 
 
 def self_test() -> list[str]:
@@ -134,7 +141,7 @@ def trace(
     Returns:
         The graph, and the tensors that it read from outside, by the ``id`` of the stand-in that it holds.
     """
-    with _quiet():
+    with _quiet(), no_collection():
         importlib.import_module("torch._inductor.config")  # what make_fx imports at its first call
         from torch._subclasses.fake_tensor import FakeTensorMode
         from torch.fx.experimental.proxy_tensor import make_fx
@@ -147,7 +154,7 @@ def trace(
             return function(*inputs)
 
     # A GPU's gradients would be taken in a thread of their own, where the stand-ins' bookkeeping is not.
-    with fake, torch.autograd.set_multithreading_enabled(False):
+    with no_collection(), fake, torch.autograd.set_multithreading_enabled(False):
         graph = make_fx(watched, tracing_mode="fake")(*[fake.from_tensor(t) for t in tensors])
     return graph, {id(stand_in): real for real, stand_in in outside.found.values()}
 
@@ -196,7 +203,7 @@ def functional(
     graph: torch.fx.GraphModule, tensors: Sequence[Tensor]
 ) -> tuple[torch.fx.GraphModule, list[Tensor]]:
     """Return the graph decomposed and without mutations; ``copy_`` into inputs remains at its end."""
-    with _quiet():
+    with _quiet(), no_collection():
         from torch._inductor.decomposition import select_decomp_table
         from torch._subclasses.fake_tensor import FakeTensorMode
         from torch.fx.experimental.proxy_tensor import make_fx
@@ -204,7 +211,7 @@ def functional(
 
     mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
     fakes: list[Tensor] = [mode.from_tensor(t.detach()) for t in tensors]
-    with torch.no_grad(), _settings():
+    with torch.no_grad(), no_collection(), _settings():
         table = {**select_decomp_table(), **_OWN_RULES}
         pure = torch.func.functionalize(graph, remove="mutations")
         return make_fx(pure, decomposition_table=table, tracing_mode="fake")(*fakes), fakes
@@ -296,9 +303,30 @@ def _known_vector_unit() -> Iterator[None]:
         cpu_vec_isa.valid_vec_isa_list = previous
 
 
+@contextlib.contextmanager
+def _late_templates() -> Iterator[None]:
+    """Let Inductor's kernel templates for GPUs be parsed when one is used, not when they are imported."""
+    from torch._inductor.codegen.common import KernelTemplate
+
+    parse = KernelTemplate._template_from_string
+
+    class Late:
+        def __init__(self, source: str) -> None:
+            self.source = source
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(parse(self.source), name)
+
+    KernelTemplate._template_from_string = staticmethod(Late)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        KernelTemplate._template_from_string = staticmethod(parse)  # type: ignore[method-assign]
+
+
 def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
     """Return Inductor's C++ wrapper module for a functional graph on the CPU, as text."""
-    with _quiet():
+    with _quiet(), no_collection(), _late_templates():
         from torch._dynamo import utils
         from torch._inductor.compile_fx import compile_fx_inner
         from torch._inductor.fx_passes.joint_graph import constant_fold_uniform_value
@@ -308,7 +336,8 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
         raise _Captured(code)
 
     previous, keeper = GraphLowering.save_output_code, utils.preserve_rng_state
-    with torch.no_grad(), _settings():
+    few = _largest(graph) <= _FEW
+    with torch.no_grad(), no_collection(), _settings(**({"cpp.simdlen": 1} if few else {})):
         constant_fold_uniform_value(graph)
         GraphLowering.save_output_code = stop
         # Lowering draws nothing, and another thread may draw beside it: its numbers must not be taken back.
@@ -320,6 +349,11 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
         finally:
             GraphLowering.save_output_code, utils.preserve_rng_state = previous, keeper
     raise RuntimeError("Inductor gave no code")
+
+
+def _largest(graph: torch.fx.GraphModule) -> int:
+    values = [node.meta.get("val") for node in graph.graph.nodes]
+    return max((value.numel() for value in values if isinstance(value, Tensor)), default=0)
 
 
 def compile_command(compiler: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from brancher.staging import backend, cache, graph, native, scratch, simplify
+from brancher.staging import backend, cache, graph, headers, native, scratch, simplify
 from brancher.staging.graph import Traced, purify, unshared
 from brancher.staging.reasons import no_compiler
 
@@ -76,26 +77,43 @@ def _load(key: str) -> Compiled | None:
 
 
 def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str | None) -> Compiled:
-    source: str | None = None
+    wrapper = source = None
     with _lock:
         if key is not None:
             pure = purify(traced, tensors, in_place=True)
-            source = native.library_source(backend.lower(pure.graph, pure.fakes))
-        if source is None or key is None:
+            wrapper = backend.lower(pure.graph, pure.fakes)
+            source = native.library_source(wrapper)
+        if source is None or wrapper is None or key is None:
             pure = purify(traced, tensors)
             run = backend.compile_artifact(pure.graph, pure.fakes)
             return Compiled(run, pure.outputs, pure.writes, None, False)
-        command = backend.compile_command(compiler)
     folder = cache.scratch()
-    text, library = folder / f"{key}.{os.getpid()}.cpp", folder / f"{key}.so"
-    text.write_text(source)
-    tag = cache.digest(*command, torch.__version__, str(torch.version.git_version))
-    native.build([*command, *native.header_flags(folder, tag)], text, library)
-    text.unlink()
+    library = folder / f"{key}.so"
+    _build(wrapper, source, compiler, library)
     if folder == cache.directory():
-        native.precompile_headers(command, folder, tag)
         cache.store(key, folder, {"outputs": pure.outputs, "writes": pure.writes})
     return Compiled(backend.load(str(library), 1), pure.outputs, pure.writes, library, False)
+
+
+def _build(wrapper: str, source: str, compiler: str, library: Path) -> None:
+    """Run the C++ compiler, with small headers where they are enough."""
+    text = library.with_suffix(f".{os.getpid()}.cpp")
+    text.write_text(source)
+    if headers.is_lean(source):
+        try:
+            native.build(headers.command(compiler), text, library)
+        except subprocess.CalledProcessError:  # this version of torch writes a name that they lack
+            text.write_text(str(native.library_source(wrapper, small_headers=False)))
+        else:
+            text.unlink()
+            return
+    with _lock:
+        command = backend.compile_command(compiler)
+    tag = cache.digest(*command, torch.__version__, str(torch.version.git_version))
+    native.build([*command, *native.header_flags(library.parent, tag)], text, library)
+    text.unlink()
+    if library.parent == cache.directory():
+        native.precompile_headers(command, library.parent, tag)
 
 
 def _key(traced: Traced, tensors: Sequence[Tensor]) -> str | None:
@@ -120,9 +138,8 @@ def _machine() -> str:
         [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
     )
     processor = flags[0] if flags else platform.processor()
-    own = "".join(
-        Path(str(part.__file__)).read_text() for part in (native, scratch, backend, graph, simplify)
-    )
+    parts = (native, headers, scratch, backend, graph, simplify)
+    own = "".join(Path(str(part.__file__)).read_text() for part in parts)
     return cache.digest(torch.__version__, str(torch.version.git_version), sys.version, processor, own)
 
 

@@ -85,7 +85,7 @@ def build(source: Path, defines: tuple[str, ...] = ()) -> ctypes.CDLL:
         raise RuntimeError("no C++ compiler was found")
     folder = Path(torch.__file__).parent / "lib"
     command = [
-        *(compiler, "-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno"),
+        *(compiler, "-O2", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno"),
         *(f"-D{define}" for define in defines),
         *(f"-L{folder}", "-ltorch_cpu", f"-Wl,-rpath,{folder}"),
     ]

@@ -20,6 +20,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from brancher.staging import headers
 from brancher.staging.scratch import ENTRY, lighten
 
 _SOURCE = re.compile(r'cpp_wrapper_src = \(\nr"""(.*?)"""\n\)', re.DOTALL)
@@ -151,7 +152,7 @@ def compiler() -> str | None:
     return None
 
 
-def library_source(wrapper: str) -> str | None:
+def library_source(wrapper: str, small_headers: bool = True) -> str | None:
     """Return the C++ text of a library for Inductor's wrapper module; None where it can not stand alone."""
     found, outputs = _SOURCE.search(wrapper), _OUTPUTS.search(wrapper)
     if found is None or outputs is None:
@@ -161,7 +162,10 @@ def library_source(wrapper: str) -> str | None:
         return None
     unused = "\n".join(f"int32_t AOTInductor{name}() {{ return 1; }}" for name in _UNUSED)
     interface = _INTERFACE.replace("@OUTPUTS@", outputs.group(1)).replace("@UNUSED@", unused)
-    return lighten(text.replace(_RELEASE, "", 1)) + interface
+    text = lighten(text.replace(_RELEASE, "", 1))
+    if small_headers and headers.are_enough(text):
+        return headers.lean(text + interface)
+    return text + interface
 
 
 def control(

@@ -68,8 +68,8 @@ def check_event(distribution: TorchDistribution, value: torch.Tensor) -> None:
     event, batch = distribution.event_shape, distribution.batch_shape
     joint: torch.Size | None
     try:
-        joint = torch.broadcast_shapes(value.shape, batch + event)
-    except RuntimeError:
+        joint = broadcast("value", value.shape, batch + event)
+    except DistributionError:
         joint = None
     if joint is None or (event and value.shape[-len(event) :] != event):
         raise DistributionError(

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from brancher.distributions import MaskedDistribution
+from brancher.distributions.shapes import broadcast
 from brancher.distributions.validation import is_validating
-from brancher.errors import BrancherWarning, SiteError, SiteTypeError
+from brancher.errors import BrancherWarning, DistributionError, SiteError, SiteTypeError
 from brancher.handlers import stack
 from brancher.handlers.message import Message
 from brancher.handlers.plate import UNKNOWN, open_frames
@@ -40,8 +41,8 @@ def check_observation(site: Message) -> None:
 
 def _check_shape(site: Message, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
     try:
-        joint = tuple(torch.broadcast_shapes(got, expected))
-    except RuntimeError:
+        joint = tuple(broadcast("obs", got, expected))
+    except DistributionError:
         joint = None
     if joint != expected:
         outcome = "which do not broadcast" if joint is None else f"which broadcasts to {list(joint)}"

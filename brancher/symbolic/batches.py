@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from brancher.distributions.shapes import broadcast
 from brancher.errors import SiteError
 
 
@@ -53,7 +54,7 @@ def elementwise(fn: Callable[..., Any], values: Sequence[Value]) -> Value:
 
 def batch_of(values: Sequence[Value]) -> torch.Size:
     """The batch shape that values broadcast to."""
-    return torch.Size(torch.broadcast_shapes(*[v.tensor.shape[: v.tensor.dim() - v.rank] for v in values]))
+    return broadcast("batch", *[v.tensor.shape[: v.tensor.dim() - v.rank] for v in values])
 
 
 def flattened(value: Value, batch: torch.Size) -> torch.Tensor:

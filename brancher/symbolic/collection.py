@@ -89,13 +89,14 @@ class VariableCollection:
             UnknownNameError: a name is no variable of the model.
         """
         is_table = hasattr(values, "columns")
-        for name, value in by_name("observe", values, self.variables).items():
-            variable = self.get_variable(name)
+        variables = {variable.name: variable for variable in self.variables}
+        for name, value in by_name("observe", values, list(variables.values())).items():
+            variable = variables[name]
             if isinstance(variable, DeterministicVariable):
                 if variable.is_fixed or not is_table:
                     variable.observe(value)
             else:
-                self._random(name).observe(value)
+                require_random(variable).observe(value)
 
     def unobserve(self, variables: Iterable[Variable | str] | None = None) -> None:
         """Forget the data of some variables, of all for None."""
@@ -117,20 +118,14 @@ class VariableCollection:
         for variable in self._chosen(variables):
             variable.silence_density()
 
-    def _random(self, name: str) -> RandomVariable:
-        variable = self.get_variable(name)
-        if not isinstance(variable, RandomVariable):
-            raise SiteTypeError(
-                f"variable '{name}': expected a random variable, got the {type(variable).__name__}; "
-                "it has no law that data could say something about"
-            )
-        return variable
-
     def _chosen(self, variables: Iterable[Variable | str] | None) -> list[RandomVariable]:
         if variables is None:
             return self.random_variables
         given = [variables] if isinstance(variables, (str, Variable)) else variables
-        return [self._random(each.name if isinstance(each, Variable) else each) for each in given]
+        return [
+            require_random(self.get_variable(each.name if isinstance(each, Variable) else each))
+            for each in given
+        ]
 
     # Programs, made again after every edit of a variable
 
@@ -155,6 +150,20 @@ class VariableCollection:
         if self._made.get(key, (None,))[0] != now:
             self._made[key] = (now, make())
         return self._made[key][1]
+
+
+def require_random(variable: Variable) -> RandomVariable:
+    """Refuse a variable without a law.
+
+    Raises:
+        SiteTypeError: naming it.
+    """
+    if not isinstance(variable, RandomVariable):
+        raise SiteTypeError(
+            f"variable '{variable.name}': expected a random variable, got the {type(variable).__name__}; "
+            "it has no law that data could say something about"
+        )
+    return variable
 
 
 def _flat(variables: Any) -> list[Variable]:

@@ -86,11 +86,10 @@ def by_name(owner: str, values: Any, known: Sequence[Variable]) -> dict[str, Any
     Raises:
         UnknownNameError: a name is none of the model's.
     """
-    import pandas as pd
-
-    if isinstance(values, pd.Series) and not pd.api.types.is_numeric_dtype(values.index.dtype):
-        values = values.to_dict()
-    items = values.items() if isinstance(values, (Mapping, pd.DataFrame)) else None
+    labels = getattr(getattr(values, "index", None), "dtype", None)
+    if labels is not None and not hasattr(values, "columns") and labels.kind not in "biuf":
+        values = values.to_dict()  # a Series by name
+    items = values.items() if isinstance(values, Mapping) or hasattr(values, "columns") else None
     if items is None:
         raise UnknownNameError(
             f"{owner}: expected values by variable or name, or a DataFrame, got {type(values).__name__}"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from brancher.distributions import Delta, Distribution
+from brancher.distributions.shapes import broadcast
 from brancher.distributions.validation import validation_enabled
 from brancher.handlers import Message, Messenger, Trace, replay, substitute, trace
 from brancher.handlers.density import score
@@ -110,7 +111,7 @@ class TaylorLoss:
         """Log-density of every draw, shape (count,)."""
         shape = (self.count,) + (1,) * self.nesting
         terms = [
-            score(s).expand(torch.broadcast_shapes(score(s).shape, shape)).reshape(self.count, -1).sum(1)
+            score(s).expand(broadcast(s.name, score(s).shape, shape)).reshape(self.count, -1).sum(1)
             for s in record.scored()
         ]
         return torch.stack(terms).sum(0)

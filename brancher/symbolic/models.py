@@ -122,13 +122,13 @@ class ProbabilisticModel(VariableCollection):
         Raises:
             SiteError: a latent variable has no value, or one of another shape.
         """
-        import pandas as pd
-
         program = self._program()
         given = {} if values is None else by_name("calculate_log_probability", values, program.variables)
         with using(self._store):
             found, count = log_probabilities(program, given)
-        if isinstance(values, pd.DataFrame):
+        if hasattr(values, "columns"):
+            import pandas as pd
+
             return pd.Series(found.expand(len(values)).numpy(), index=values.index, name="log_probability")
         return found if count is not None else float(found)
 

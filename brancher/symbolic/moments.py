@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from brancher.distributions.shapes import broadcast
 from brancher.handlers import Message, trace
 from brancher.infer.particles import particle_plate
 from brancher.symbolic.program import Program
@@ -75,7 +76,7 @@ def _from_draws(site: Message, kind: str, count: int, one: Message) -> tuple[tor
     if kind != "entropy":
         value = site.value.to(torch.get_default_dtype())
         own = one.value.shape
-        draws = value.expand(torch.broadcast_shapes(value.shape, (count,) + (1,) * (value.dim() - 1)))
+        draws = value.expand(broadcast("draws", value.shape, (count,) + (1,) * (value.dim() - 1)))
         return (mean if kind == "mean" else variance)(draws.reshape(count, *own))
     try:
         each = site.fn.entropy()

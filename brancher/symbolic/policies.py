@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from brancher.distributions.shapes import broadcast
 from brancher.errors import InferenceError
 from brancher.handlers import Trace, trace
 from brancher.handlers.density import score
@@ -132,7 +133,7 @@ class RewardLoss:
     def _each(self, value: torch.Tensor) -> torch.Tensor:
         """Sum over data points and data, shape (count,)."""
         lead = (self.count,) + (1,) * self.nesting
-        whole = value.expand(torch.broadcast_shapes(value.shape, lead))
+        whole = value.expand(broadcast("reward", value.shape, lead))
         return whole.reshape(self.count, -1).sum(1)
 
     def _baseline(self, reward: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from brancher.distributions.shapes import broadcast
 from brancher.errors import InferenceError
 from brancher.handlers import Message, Trace, replay, substitute, trace
 from brancher.handlers.density import score
@@ -97,7 +98,7 @@ class SamplerMixture:
         lead = (count,) + (1,) * self.nesting
         terms = [score(site) for site in record.scored()]
         return sum(  # type: ignore[return-value]
-            term.expand(torch.broadcast_shapes(term.shape, lead)).reshape(count, -1).sum(1) for term in terms
+            term.expand(broadcast("sampler", term.shape, lead)).reshape(count, -1).sum(1) for term in terms
         )
 
     def _shaped(self, program: Program, name: str, value: torch.Tensor, count: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from brancher.distributions.shapes import broadcast
 from brancher.errors import InferenceError
 from brancher.handlers import Message, substitute, trace
 from brancher.infer.draws import check_count
@@ -73,7 +74,7 @@ def draw(
         full = (count, *(rows or (1,) * nesting), *data)
         found[site.name] = (
             site.value.detach()
-            .expand(torch.broadcast_shapes(site.value.shape, full))
+            .expand(broadcast(site.name, site.value.shape, full))
             .reshape((count, *rows, *data))
         )
     for variable in program.variables:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from brancher.distributions.shapes import broadcast
 from brancher.errors import SiteError
 from brancher.handlers import Message, Trace, substitute, trace
 from brancher.handlers.density import score
@@ -108,7 +109,7 @@ def log_probabilities(program: Program, given: Mapping[str, Any]) -> tuple[torch
         if count is None:
             total = total + log_prob.sum()
             continue
-        own = log_prob.expand(torch.broadcast_shapes(log_prob.shape, (count,) + (1,) * nesting))
+        own = log_prob.expand(broadcast(site.name, log_prob.shape, (count,) + (1,) * nesting))
         total = total + own.reshape(count, -1).sum(1)
     return torch.as_tensor(total), count
 

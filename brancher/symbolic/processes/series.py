@@ -12,6 +12,7 @@ import torch
 
 from brancher.errors import SiteError, SiteTypeError, UnknownNameError
 from brancher.symbolic import edits
+from brancher.symbolic.collection import require_random
 from brancher.symbolic.draws import column
 from brancher.symbolic.expressions import as_tensor
 from brancher.symbolic.models import ProbabilisticModel, Values
@@ -123,7 +124,7 @@ class TimeSeries(ProbabilisticModel):
         for time, value in zip(times, items, strict=True):
             data = as_tensor(value, f"time series, data at {time!r}")
             if not bool(torch.isnan(data).any()):
-                self._random(self._by_time[time].name).observe(data)
+                require_random(self._by_time[time]).observe(data)
 
     def set_posterior_model(self, model: Any = None, parameters: Any = (), process: Any = None) -> None:
         """Say what approximates the posterior.

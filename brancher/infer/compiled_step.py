@@ -85,6 +85,11 @@ class CompiledStep:
         """Traces, compiles, loads and fallbacks."""
         return self._loop.counters
 
+    def restart(self) -> None:
+        """Begin anew with the optimizer that the SVI has now, by an eager step; compiled graphs stay."""
+        self._seen.clear()
+        self._last = self._flat = None
+
     def eager_step_done(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note that a checked, eager step with these arguments has passed."""
         self._seen.add((shapes_of(args), shapes_of(kwargs)))

@@ -163,14 +163,18 @@ def optimised(pair: Pair, guide: Callable[..., Any], settings: Settings, loss: A
 def _steps(
     pair: Pair, guide: Callable[..., Any], settings: Settings, count: int, resting: bool, loss: Any
 ) -> pd.Series:
-    svi = SVI(
-        pair.model,
-        guide,
-        settings.optimizer(resting),
-        elbo(pair, settings.samples) if loss is None else loss,
-        store=pair.store,
-        compile=settings.compile,
-    )
+    optimizer = settings.optimizer(resting)
+    key = (guide if guide is pair.guide else type(guide), settings.samples, settings.compile, type(loss))
+    svi = pair.runs.get(key)
+    if svi is None:
+        own = elbo(pair, settings.samples) if loss is None else loss
+        svi = SVI(pair.model, guide, optimizer, own, store=pair.store, compile=settings.compile)
+        pair.runs[key] = svi
+    else:
+        # A run with the same steps goes on with their graph, and with an optimizer of its own.
+        svi.optim = optimizer
+        svi._compiled.restart()
+        svi.steps, svi.history = 0, []
     return svi.run(count, progress=settings.progress, callback=settings.callback)
 
 

@@ -167,6 +167,8 @@ class ProbabilisticModel(VariableCollection):
         Raises:
             GuideError: a random variable of it matches no latent variable, naming it.
         """
+        if model is not None and (model is self.posterior_model or model is self._posterior):
+            return
         if callable(model) and not isinstance(model, ProbabilisticModel):
             self.posterior_model, self._posterior = None, model
         else:

@@ -17,6 +17,7 @@ from brancher.symbolic.structured import twin_of
 from brancher.symbolic.variables import RandomVariable, Variable
 
 if TYPE_CHECKING:
+    from brancher.infer import SVI
     from brancher.symbolic.models import ProbabilisticModel
 
 
@@ -37,6 +38,7 @@ class Pair:
         guide: the program of the posterior.
         predictive: the program of the model without data.
         data: what is observed, by variable of the model.
+        runs: what has fitted the two so far, by what the steps depend on; it knows their compiled graphs.
         latents: names of the latent variables.
         store: where parameters are shown while the two run.
     """
@@ -45,6 +47,7 @@ class Pair:
         self.owner, self.posterior = model, posterior
         self.store = ParamStore()
         self._names = names = Names()
+        self.runs: dict[Any, SVI] = {}
         self._plates = plates = PlateNames()
         if not hasattr(posterior, "_listed"):
             self.data: dict[Variable, Any] = {v: v.data for v in model.random_variables if v.data is not None}

@@ -330,3 +330,47 @@ def test_result_prints_as_a_table() -> None:
     result = fit(normal_normal(), (50, 0.1))
     assert "mu" in repr(result) and "loss" in repr(result)
     assert "<table" in result._repr_html_()
+
+
+def test_calls_alike_share_their_steps() -> None:
+    """Optimizer and history begin anew; the model's, the posterior's or the data's change makes new steps."""
+    model = normal_normal()
+    q = [NormalVariable(0.0, 1.0, "mu", learnable=True)]
+    fit(model, (5, 0.05), posterior_model=q)
+    (first,) = model._pair().runs.values()
+    result = fit(model, (7, 0.1))
+    assert list(model._pair().runs.values()) == [first]
+    assert len(result.losses) == 7 == first.steps
+    fit(model, (3, 0.1), samples=4)
+    assert len(model._pair().runs) == 2
+    model.get_variable("y").observe([5.0])  # type: ignore[attr-defined]
+    fit(model, (200, 0.1), (150, 0.01))
+    assert first not in model._pair().runs.values()
+    assert model.get_posterior_mean(20_000, seed=0)["mu"] == pytest.approx(2.5, abs=0.05)
+
+
+def test_posterior_given_again_is_the_same() -> None:
+    model = normal_normal()
+    posterior = ProbabilisticModel([NormalVariable(0.0, 1.0, "mu", learnable=True)])
+    fit(model, (2, 0.05), posterior_model=posterior)
+    pair = model._pair()
+    fit(model, (2, 0.05), posterior_model=posterior)
+    assert model._pair() is pair
+
+
+@pytest.mark.slow
+def test_calls_alike_compile_once() -> None:
+    def losses(compiled: bool) -> tuple[ProbabilisticModel, Any]:
+        model = normal_normal()
+        model.set_posterior_model([NormalVariable(0.0, 1.0, "mu", learnable=True)])
+        found = []
+        for lr in (0.1, 0.01):
+            found += inference.perform_inference(
+                model, 20, 5, lr=lr, seed=0, progress=False, compile=compiled
+            ).losses.tolist()
+        return model, found
+
+    model, compiled = losses(True)
+    (svi,) = model._pair().runs.values()
+    assert svi.compile_counters.traces <= 2 and svi.compile_counters.fallbacks == 0
+    np.testing.assert_allclose(compiled, losses(False)[1], rtol=1e-3)

@@ -108,9 +108,14 @@ def _converted(family: object, arguments: dict[str, Any]) -> tuple[torch.Tensor,
         else:
             raise DistributionTypeError(
                 f"{name_of(family)}: expected parameter '{name}' as a real number or tensor, got "
-                f"{getattr(value, 'dtype', type(value).__name__)}; convert it with torch.as_tensor"
+                f"{_kind(value)}; convert it with torch.as_tensor"
             )
     return tuple(converted)
+
+
+def _kind(value: Any) -> str:
+    dtype = getattr(value, "dtype", None)
+    return type(value).__name__ if dtype is None else f"{type(value).__name__} of {dtype}"
 
 
 def one_of(family: object, **arguments: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from brancher.errors import HandlerError
+from brancher.errors import HandlerError, HandlerTypeError
 from brancher.handlers.message import Message
 from brancher.handlers.naming import NamedMessenger
 
@@ -27,6 +27,7 @@ class block(NamedMessenger):  # noqa: N801
 
     Raises:
         HandlerError: ways of selecting are given that contradict each other.
+        HandlerTypeError: a list of names is a str.
 
     Example:
         >>> hidden = block(lambda: sample("x", dist.Normal(0.0, 1.0)), hide=["x"])
@@ -55,6 +56,12 @@ class block(NamedMessenger):  # noqa: N801
                 "block: expected either hide, hide_types, hide_fn or expose, expose_types, expose_fn, "
                 "got both; name one side, the other follows"
             )
+        for name, given in _lists(hide, expose, hide_types, expose_types):
+            if isinstance(given, str):
+                raise HandlerTypeError(
+                    f"block: expected {name} as a list of names, got the str {given!r}; "
+                    f"write {name}=[{given!r}]"
+                )
         hide, expose = tuple(hide or ()), tuple(expose or ())
         super().__init__(fn, (*hide, *expose))
         self._hides = hide_fn or _selector(hide, hide_types)
@@ -69,6 +76,10 @@ class block(NamedMessenger):  # noqa: N801
         """Stop the message where the site is hidden."""
         if self._hides(message):
             message.stop = True
+
+
+def _lists(hide: Any, expose: Any, hide_types: Any, expose_types: Any) -> Iterable[tuple[str, Any]]:
+    return {"hide": hide, "expose": expose, "hide_types": hide_types, "expose_types": expose_types}.items()
 
 
 def _selector(names: Iterable[str], types: Iterable[str] | None) -> Callable[[Message], bool]:

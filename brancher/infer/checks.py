@@ -14,6 +14,7 @@ from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherError, BrancherWarning, GuideError, InferenceError, SiteError, nearest
 from brancher.handlers import Frame, Message, Trace
 from brancher.handlers.density import score
+from brancher.infer.culprit import cause_of, inside
 from brancher.staging import random_state_kept
 
 Fn = Callable[..., Any]
@@ -247,7 +248,7 @@ def first_bad_site(sites: list[Message]) -> str:
         if site.log_prob is not None and not _finite(site.log_prob):
             return (
                 f"first bad site '{site.name}': its log_prob has {_count(site.log_prob)} entries that are "
-                f"NaN or infinite, with {_arguments(site.fn)}"
+                f"NaN or infinite, with {_arguments(site.fn)}{cause_of(site)}"
             )
     return "no site's value or log_prob is bad by itself"
 
@@ -261,8 +262,7 @@ def _count(tensor: torch.Tensor) -> int:
 
 
 def _arguments(fn: Any) -> str:
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
+    fn = inside(fn)
     shown = []
     for name in getattr(fn, "arg_constraints", {}):
         value = fn.__dict__.get(name)

@@ -36,6 +36,11 @@ def as_optimizer(optimizer: Any) -> Optimizer:
         return optimizer.optimizer
     if optimizer is None:
         return Optimizer(torch.optim.Adam, {"lr": DEFAULT_LR})
+    if hasattr(optimizer, "differentiable_loss"):
+        raise OptimTypeError(
+            f"optimizer: expected an optimizer, got the loss {type(optimizer).__name__}; write "
+            "SVI(model, guide, optim, loss)"
+        )
     if isinstance(optimizer, (str, OptimizerClass)) or _is_class(optimizer):
         return Optimizer(torch_class(optimizer))
     if isinstance(optimizer, TorchOptimizer) or _is_function(optimizer):

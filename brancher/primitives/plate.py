@@ -198,7 +198,8 @@ def _row_count(name: str, size: Any, coords: Any) -> int:
     count = _as_count(size)
     if count is None or count < 0:
         raise PlateError(
-            f"plate '{name}': expected a size as an int >= 0, got {size!r}; write plate('{name}', 10)"
+            f"plate '{name}': expected a size as an int >= 0, got {_shown(size)}; write plate('{name}', "
+            f"{'len(data)' if hasattr(size, '__len__') else 10})"
         )
     if coords is not None and len(coords) != count:
         raise PlateError(
@@ -206,6 +207,11 @@ def _row_count(name: str, size: Any, coords: Any) -> int:
             f"write plate('{name}', coords=labels) to take the size from them"
         )
     return count
+
+
+def _shown(size: Any) -> str:
+    shape = getattr(size, "shape", None)
+    return f"{type(size).__name__} of shape {tuple(shape)}" if shape else repr(size)
 
 
 def _as_count(value: Any) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,17 +32,19 @@ def sample(
     obs: Any = _NOT_GIVEN,
     obs_mask: torch.Tensor | bool | None = None,
     infer: dict[str, Any] | None = None,
+    sample_shape: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """Draw a random variable, or observe it.
 
     Args:
         name: unique within the model.
         fn: a distribution, or any object with the interface of ``torch.distributions``.
-        *args: a sample shape for the draw, rarely needed.
+        *args: a sample shape for the draw, rarely needed; ``expand`` and plates are usual.
         obs: observed value (tensor, array, Series or number); None leaves the variable latent.
         obs_mask: bool or boolean tensor over B, true where ``obs`` is observed; the other
             entries become the latent site ``{name}_unobserved``.
         infer: options for inference algorithms, such as ``{"is_auxiliary": True}``.
+        sample_shape: the sample shape by name.
 
     Returns:
         The value, shape B + E, B widened by the plates around.
@@ -71,6 +73,13 @@ def sample(
         raise SiteTypeError(
             f"site '{name}': expected infer as a dict of options, got {type(infer).__name__}; write "
             "infer={'is_auxiliary': True} or the like"
+        )
+    if sample_shape is not None:
+        args = (sample_shape,)
+    if args and not isinstance(args[0], (tuple, list)):
+        raise SiteTypeError(
+            f"site '{name}': expected a sample shape as the third argument, got {type(args[0]).__name__}; "
+            "write obs=data for an observed value"
         )
     message = Message("sample", name, fn, args, infer=dict(infer) if infer else {})
     if obs is not None and obs is not _NOT_GIVEN:

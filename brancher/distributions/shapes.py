@@ -108,6 +108,11 @@ def remedy(constraint: Any) -> str:
     """
     while hasattr(constraint, "base_constraint"):
         constraint = constraint.base_constraint
+    bound = getattr(constraint, "lower_bound", 0)
+    if type(constraint).__name__.lstrip("_") == "GreaterThan" and not (
+        isinstance(bound, (int, float)) and bound == 0
+    ):
+        return "make it larger, with its lower bound plus exp or softplus"
     return _REMEDIES.get(type(constraint).__name__.lstrip("_"), "correct it where it is computed")
 
 

@@ -1,4 +1,4 @@
-"""Arguments that a model or guide can not take, told in the words of models and guides."""
+"""Python's and torch's errors in a model, told in the words of models."""
 
 from __future__ import annotations
 
@@ -30,3 +30,21 @@ def refuse_arguments(
             f"{name}: expected the arguments {signature}, got ({', '.join(given)}), {misfit}; a model and "
             "its guide are called with the same arguments, and a guide may take *args and **kwargs"
         ) from error
+
+
+#: What torch says, and what that usually means in a model.
+_HINTS = {
+    "dtype": "tensors of two dtypes met: data from numpy or pandas are float64, counts int64, parameters and "
+    "draws float32; convert the data with .float(), or call torch.set_default_dtype(torch.float64) first",
+    "tensors used as indices": "draws of Bernoulli and of other laws over numbers are floats; index with "
+    "draw.long(), or draw from Categorical",
+    "is ambiguous": "where a site has a row for each plate, particle or enumerated value, Python can not "
+    "branch on it; write torch.where(condition, a, b)",
+}
+_HINTS["scalar type"] = _HINTS["dtype"]
+
+
+def hint_for(error: Exception) -> str | None:
+    """What an error of torch usually means in a model; None for one that is not known."""
+    text = str(error)
+    return next((hint for key, hint in _HINTS.items() if key in text), None)

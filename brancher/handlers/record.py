@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 SiteFilter = Callable[[str, Message], bool]
 
 
+class Nodes(OrderedDict[str, Message]):
+    """Sites by name; a name that is not there is told with the nearest one that is."""
+
+    def __missing__(self, name: str) -> Message:
+        known = [key for key in self if key not in ("_INPUT", "_RETURN")]
+        raise UnknownNameError(
+            f"trace: expected one of the sites {known}, got {name!r}{nearest(name, known)}"
+        )
+
+
 class Trace:
     """The record of one execution of a model or guide.
 
@@ -32,7 +42,7 @@ class Trace:
     """
 
     def __init__(self) -> None:
-        self.nodes: OrderedDict[str, Message] = OrderedDict()
+        self.nodes: OrderedDict[str, Message] = Nodes()
 
     def add_node(self, name: str, site: Message | None = None, /, **fields: Any) -> None:
         """Record a site under a name.
@@ -49,12 +59,7 @@ class Trace:
         self.nodes.pop(self[name].name)
 
     def __getitem__(self, name: str) -> Message:
-        try:
-            return self.nodes[name]
-        except KeyError:
-            raise UnknownNameError(
-                f"trace: expected one of the sites {self.names()}, got '{name}'{nearest(name, self.nodes)}"
-            ) from None
+        return self.nodes[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self.nodes

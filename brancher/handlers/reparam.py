@@ -44,10 +44,10 @@ class reparam(NamedMessenger):  # noqa: N801
         strategy = self.config.get(message.name) if isinstance(self.config, Mapping) else self.config(message)
         if strategy is None:
             return
-        if not hasattr(strategy, "apply"):
+        if not hasattr(strategy, "apply") or isinstance(strategy, type):
             raise HandlerTypeError(
-                f"reparam: expected a strategy for site '{message.name}', got {strategy!r} of type "
-                f"{type(strategy).__name__}; write config={{'{message.name}': LocScaleReparam()}}"
+                f"reparam: expected an instance of a strategy for site '{message.name}', got {strategy!r} of "
+                f"type {type(strategy).__name__}; write config={{'{message.name}': LocScaleReparam()}}"
             )
         rewritten = strategy.apply(message)
         if rewritten["fn"] is None:

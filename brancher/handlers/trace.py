@@ -10,7 +10,7 @@ import torch
 from brancher.distributions.validation import is_validating
 from brancher.errors import DistributionError, HandlerError, PlateError, SiteError, add_place
 from brancher.handlers import stack
-from brancher.handlers.arguments import refuse_arguments
+from brancher.handlers.arguments import hint_for, refuse_arguments
 from brancher.handlers.message import Frame, Message
 from brancher.handlers.messenger import Messenger
 from brancher.handlers.record import Trace
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 #: Message types that become sites.
 RECORDED = frozenset({"sample", "param", "deterministic", "factor", "plate"})
-
-_MIXED = (
-    "tensors of two dtypes met: data from numpy or pandas are float64, counts int64, parameters and draws "
-    "float32; convert the data with .float(), or call torch.set_default_dtype(torch.float64) first"
-)
 
 
 class trace(Messenger):  # noqa: N801
@@ -92,9 +87,9 @@ class trace(Messenger):  # noqa: N801
             except TypeError as error:
                 refuse_arguments(self.fn, args, kwargs, error)
                 raise
-            except RuntimeError as error:
-                if "dtype" in str(error) or "scalar type" in str(error):
-                    add_place(error, _MIXED)
+            except (RuntimeError, IndexError) as error:
+                if hint := hint_for(error):
+                    add_place(error, hint)
                 raise
         if not self.param_only:
             record.add_node("_RETURN", Message("return", "_RETURN", self.fn, value=value))

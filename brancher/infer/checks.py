@@ -114,6 +114,7 @@ def check_pair(model_trace: Trace, guide_trace: Trace) -> None:
                 f"use to_event({expected}) or the right family in the guide"
             )
         _check_shapes(model_sites[name], site)
+        _check_plates(model_sites[name], site)
     for site in guide_trace.sites("factor"):
         if site.infer.get("has_rsample") is None:
             raise GuideError(
@@ -134,6 +135,22 @@ def _check_shapes(model_site: Message, guide_site: Message) -> None:
                 f"guide: expected {part} shape {expected} at site '{model_site.name}' as in the model, got "
                 f"{got}; give the site the same plates and sizes in both"
             )
+
+
+def _check_plates(model_site: Message, guide_site: Message) -> None:
+    """Refuse a subsample that the model does not see, and tell of a plate under another name."""
+    expected, got = ([f for f in site.frames if not is_own(f)] for site in (model_site, guide_site))
+    names = {frame.name for frame in expected}
+    for frame in got:
+        if frame.name in names:
+            continue
+        text = (
+            f"guide: expected site '{model_site.name}' in the plates {sorted(names)} as in the model, got "
+            f"'{frame.name}'{nearest(frame.name, names)}; give the plates the same names in both"
+        )
+        if frame.size != frame.full_size:
+            raise GuideError(f"{text}, so that both take the same rows")
+        warnings.warn(text, BrancherWarning, stacklevel=2)
 
 
 def _own_shape(site: Message) -> tuple[int, ...]:
@@ -162,6 +179,9 @@ def _mismatch(model: Trace, wanted: list[str], got: list[str], missing: list[str
         forgotten = [n for n in missing if model.nodes[n].infer.get("obs_is_none")]
         text += " and " if extra else ""
         text += f"add {missing} to the guide"
+        finite = [n for n in missing if getattr(model.nodes[n].fn, "has_enumerate_support", False)]
+        if finite:
+            text += f", or sum {finite} out: TraceEnum_ELBO with config_enumerate(model)"
         if forgotten:
             text += (
                 f"; {forgotten} was declared with obs=None: were its data forgotten (declared without obs)?"

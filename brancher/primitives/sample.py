@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from brancher.distributions.validation import is_validating
-from brancher.errors import SiteError, SiteTypeError
+from brancher.errors import BrancherWarning, SiteError, SiteTypeError
 from brancher.handlers import stack
 from brancher.handlers.message import Message
 from brancher.handlers.values import as_value
@@ -81,6 +83,8 @@ def sample(
             f"site '{name}': expected a sample shape as the third argument, got {type(args[0]).__name__}; "
             "write obs=data for an observed value"
         )
+    if infer and not _OPTIONS.issuperset(infer) and is_validating():
+        _warn_options(name, infer)
     message = Message("sample", name, fn, args, infer=dict(infer) if infer else {})
     if obs is not None and obs is not _NOT_GIVEN:
         is_ready = isinstance(obs, torch.Tensor) and obs.is_floating_point()
@@ -92,6 +96,22 @@ def sample(
     if message.is_observed and message.type == "sample" and is_validating():
         check_observation(message)
     return message.value  # type: ignore[no-any-return]
+
+
+#: Options that the algorithms here know; others are a program's own.
+_OPTIONS = frozenset({"baseline", "enumerate", "expand", "is_auxiliary", "is_observed", "num_samples", "tmc"})
+
+
+def _warn_options(name: str, infer: Mapping[str, Any]) -> None:
+    for key in infer:
+        close = difflib.get_close_matches(str(key), _OPTIONS, n=1, cutoff=0.8)
+        if key not in _OPTIONS and close:
+            warnings.warn(
+                f"site '{name}': expected infer options {sorted(_OPTIONS)} or one's own, got {key!r}; did "
+                f"you mean '{close[0]}'?",
+                BrancherWarning,
+                stacklevel=3,
+            )
 
 
 def refuse_name(kind: str, name: Any) -> None:

@@ -11,15 +11,20 @@ import torch
 from brancher import distributions as dist
 from brancher import get_param_store, handlers, optim, param, plate, sample
 from brancher.errors import (
+    BrancherWarning,
+    DistributionError,
     DistributionTypeError,
+    GuideError,
     HandlerTypeError,
     NonFiniteError,
     OptimTypeError,
     PlateError,
     SiteTypeError,
+    UnknownNameError,
 )
-from brancher.infer import SVI, Predictive, Trace_ELBO
+from brancher.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from brancher.infer.autoguide import AutoNormal
+from brancher.infer.reparam import LocScaleReparam
 
 Y = torch.tensor([0.5, -1.0, 2.0])
 
@@ -145,3 +150,95 @@ def test_guide_whose_law_leaves_the_support_error():
     ):
         for _ in range(50):
             svi.step(Y)
+
+
+def in_rows(size=3, name="row", **options):
+    def program(loc):
+        with plate(name, size, **options):
+            return sample("z", dist.Normal(loc, 1.0))
+
+    return program
+
+
+def test_subsampled_plate_of_another_name_in_the_guide_error(refuses):
+    svi = SVI(
+        lambda: in_rows(6, subsample_size=3)(torch.tensor(0.0)),
+        lambda: in_rows(6, "rows", subsample_size=3)(param("loc", torch.tensor(0.0))),
+    )
+    refuses(
+        svi.step,
+        GuideError,
+        ValueError,
+        "'z'",
+        "['row']",
+        "'rows'; did you mean 'row'",
+        "same rows",
+        drawn=True,
+    )
+
+
+def test_plate_of_another_name_in_the_guide_warns():
+    svi = SVI(lambda: in_rows()(0.0), lambda: in_rows(name="rows")(param("loc", torch.tensor(0.0))))
+    with pytest.warns(
+        BrancherWarning, match="site 'z' in the plates .*'row'.* got 'rows'; did you mean 'row'"
+    ):
+        svi.step()
+
+
+def test_discrete_site_that_nobody_guides_error(refuses):
+    def mixed():
+        k = sample("k", dist.Categorical(torch.ones(2) / 2))
+        sample("y", dist.Normal(k.float(), 1.0), obs=torch.tensor(1.0))
+
+    svi = SVI(mixed, lambda: None, loss=TraceEnum_ELBO())
+    refuses(svi.step, GuideError, ValueError, "['k']", "config_enumerate(model)", drawn=True)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="notes on errors are new in Python 3.11")
+@pytest.mark.parametrize("slip", ["branch", "index"])
+def test_slips_with_enumerated_values_are_told_of(slip):
+    @config_enumerate
+    def mixed():
+        k = sample("k", dist.Bernoulli(0.5))
+        locs = torch.tensor([0.0, 1.0])
+        loc = (locs[1] if k > 0 else locs[0]) if slip == "branch" else locs[k]
+        sample("y", dist.Normal(loc, 1.0), obs=torch.tensor(1.0))
+
+    with pytest.raises((RuntimeError, IndexError)) as caught:
+        SVI(mixed, lambda: None, loss=TraceEnum_ELBO(max_plate_nesting=0)).step()
+    hint = "torch.where" if slip == "branch" else "draw.long()"
+    if not any(hint in note for note in caught.value.__notes__):
+        pytest.fail(f"expected {hint}, got {caught.value.__notes__}")
+
+
+def test_misspelled_infer_option_warns():
+    with pytest.warns(
+        BrancherWarning, match="site 'x': expected infer options .* 'enumrate'; did you mean 'enumerate'"
+    ):
+        sample("x", dist.Bernoulli(0.5), infer={"enumrate": "parallel"})
+    sample("x", dist.Bernoulli(0.5), infer={"mine": 1})
+
+
+def test_unknown_node_of_a_trace_error(refuses):
+    record = handlers.trace(model).get_trace(Y)
+    refuses(
+        lambda: record.nodes["mue"], UnknownNameError, KeyError, "['mu', 'y']", "'mue'", "did you mean 'mu'"
+    )
+
+
+def test_class_of_a_strategy_error(refuses):
+    changed = handlers.reparam(model, config={"mu": LocScaleReparam})
+    refuses(
+        lambda: changed(Y),
+        HandlerTypeError,
+        TypeError,
+        "an instance of a strategy",
+        "'mu'",
+        "LocScaleReparam()",
+    )
+
+
+def test_lower_bound_other_than_zero_error(refuses):
+    text = refuses(lambda: dist.Wishart(1.0, torch.eye(3)), DistributionError, ValueError, "'df'", "2")
+    if "its lower bound plus" not in text:
+        pytest.fail(text)

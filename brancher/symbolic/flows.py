@@ -100,9 +100,9 @@ class TransformedVariable(RandomVariable):
         self.options: dict[str, Any] = {}
         self.data, self.is_silent = None, False
 
-    def law(self, values: Sequence[Value]) -> tuple[Any, int]:
+    def law(self, values: Sequence[Value], is_vector: bool | None = None) -> tuple[Any, int]:
         count = len(self.base.arguments)
-        base, rank = self.base.law(values[:count])
+        base, rank = self.base.law(values[:count], is_vector)
         if rank < self.transformation.rank:
             raise SiteError(
                 f"variable '{self.name}': expected a vector to transform by "

@@ -82,6 +82,7 @@ class Pair:
         probe = Program(self._needed(model, data, drawn), data=data, names=names, plates=plates)
         self._roots = [*posterior._listed, *_unseen(model, data, drawn, first)]
         self._points, self._hidden = points, [v for v in data.values() if isinstance(v, Variable)]
+        self._vectors = _differing(probe, first)
         self.guide = self._posterior_program(probe, plates, {})
         rows = {name: row for name, row in self.guide.rows.items() if name in own}
         self.model = Program(
@@ -100,6 +101,7 @@ class Pair:
             is_posterior=True,
             rows=model.rows,
             inputs=inputs,
+            vectors=self._vectors,
         )
 
     def at(self, inputs: Mapping[str, Input], keeps_data: bool = False) -> tuple[Any, Program]:
@@ -175,6 +177,24 @@ def _unseen(
     twins: dict[int, Expression] = {id(v): mine[v.name] for v in model.variables if v.name in mine}
     twins |= {id(v): v for v in data}
     return [twin_of(v, twins) for v in unseen]
+
+
+def _differing(model: Program, posterior: Program) -> dict[str, bool]:
+    """Random variables that are numbers in one program and vectors of one entry in the other.
+
+    Returns:
+        By name, whether the model has a vector.
+    """
+    mine, other = model.static_ranks_by_name(), posterior.static_ranks_by_name()
+    names = [v.name for v in posterior.variables if isinstance(v, RandomVariable) and v.name in mine]
+    if all(mine[name] == other[name] is not None for name in names):
+        return {}
+    wanted, got = model.shapes(), posterior.shapes()
+    return {
+        name: tuple(wanted[name]) == (1,)
+        for name in names
+        if {tuple(wanted[name]), tuple(got[name])} == {(), (1,)}
+    }
 
 
 def _is_data(variable: Expression) -> bool:

@@ -67,6 +67,7 @@ class Program:
         hidden: variables that are evaluated but are no sites.
         is_posterior: whether observed variables stand for their data alone.
         inputs: values by name of variables without a law, in place of their own.
+        vectors: random variables of one number, by name: whether that is a vector of one entry.
 
     Raises:
         SiteError: two variables have one name, or data do not fit.
@@ -88,6 +89,7 @@ class Program:
         hidden: Iterable[Variable] = (),
         is_posterior: bool = False,
         inputs: Mapping[str, Input] | None = None,
+        vectors: Mapping[str, bool] | None = None,
     ) -> None:
         plates, points, hidden = plates or PlateNames(), tuple(points), tuple(hidden)
         self._roots = list(variables)
@@ -99,8 +101,9 @@ class Program:
             "hidden": hidden,
             "is_posterior": is_posterior,
             "inputs": inputs,
+            "vectors": vectors,
         }
-        self._inputs = dict(inputs or {})
+        self._inputs, self._vectors = dict(inputs or {}), dict(vectors or {})
         self._data = data
         self._is_posterior = is_posterior
         self.nodes = closure(self._roots, self._parents)
@@ -293,8 +296,11 @@ class Program:
         # A silent variable of a posterior need not be one of the model's: others are mixed over it.
         infer = {"is_auxiliary": True} if node.is_silent and self._is_posterior else None
 
+        is_vector = self._vectors.get(name)
+
         def run_it(run: _Run, values: Sequence[Value]) -> Value:
-            law, rank = node.law(values[:count])
+            own = values[:count]
+            law, rank = node.law(own) if is_vector is None else node.law(own, is_vector)
             if node.is_silent:
                 law = law.mask(False)
             if observation is None and not has_source:

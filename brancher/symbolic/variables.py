@@ -221,13 +221,20 @@ class RandomVariable(Variable):
             return learnable(name, argument.name, value, argument.constraint)
         return as_expression(value, f"variable '{name}', argument '{argument.name}'")
 
-    def law(self, values: Sequence[Value]) -> tuple[Any, int]:
+    def law(self, values: Sequence[Value], is_vector: bool | None = None) -> tuple[Any, int]:
         """The distribution, given the values of the arguments; and the number of data dimensions of a draw.
+
+        Args:
+            values: of the arguments.
+            is_vector: whether a draw of one number is a vector of one entry; None as the arguments say.
 
         Raises:
             SiteError: the family refuses a value, naming the variable.
         """
         free = 0
+        if is_vector is not None:
+            change = _as_vector if is_vector else _as_number
+            values = [change(value) for value in values]
         values = [
             _as_vector(value) if own == 1 else value
             for (_, own), value in zip(self._keywords, values, strict=True)
@@ -311,6 +318,11 @@ def _as_vector(value: Value) -> Value:
     if value.rank > 1 and value.tensor.shape[-1] == 1:
         return Value(value.tensor.squeeze(-1), value.rank - 1)
     return value
+
+
+def _as_number(value: Value) -> Value:
+    """A vector of one entry as a number."""
+    return Value(value.tensor.squeeze(-1), 0) if value.shape == (1,) else value
 
 
 def check_name(owner: str, name: Any) -> str:

@@ -192,6 +192,30 @@ def test_networks_learn_wherever_they_stand() -> None:
     assert model._get_posterior_sample(2)["z"].shape == (2, 20, 2)
 
 
+@pytest.mark.parametrize("prior", [0.0, [0.0]])
+@pytest.mark.parametrize("guess", [0.0, [0.0]])
+def test_numbers_and_vectors_of_one_entry_are_matched(prior: Any, guess: Any) -> None:
+    mu = NormalVariable(prior, 1.0, "mu")
+    y = NormalVariable(BF.sum(mu), 1.0, "y")
+    y.observe(Y)
+    model = ProbabilisticModel([y])
+    model.set_posterior_model([NormalVariable(guess, 1.0, "mu", learnable=True)])
+    fit(model, (100, 0.1), (100, 0.01))
+    assert model._get_posterior_sample(5)["mu"].shape == (5, 1, 1)
+    assert float(model._get_posterior_sample(20_000, seed=0)["mu"].mean()) == pytest.approx(MEAN, abs=0.03)
+
+
+def test_encoder_of_a_code_of_one_entry() -> None:
+    z = NormalVariable(np.zeros(1), np.ones(1), "z")
+    x = NormalVariable(BF.BrancherFunction(nn.Linear(1, 2))(z), 0.5, "x")
+    model = ProbabilisticModel([x])
+    encoder = nn.Linear(2, 1)
+    before = encoder.weight.detach().clone()
+    Qx = EmpiricalVariable(np.ones((10, 2)), name="x", is_observed=True)
+    fit(model, (1, 0.1), posterior_model=[Qx, NormalVariable(BF.BrancherFunction(encoder)(Qx), 0.5, "z")])
+    assert bool((encoder.weight.detach() != before).all())
+
+
 def test_posterior_that_looks_at_the_data_through_the_model() -> None:
     """An encoder of the model's own observed variable."""
     z = NormalVariable(0.0, 1.0, "z")

@@ -140,7 +140,7 @@ class TimeSeries(ProbabilisticModel):
         more = [parameters] if isinstance(parameters, ProbabilisticModel) else list(parameters)
         self._followers = [part for part in parts if isinstance(part, TimeSeries)]
         self._lead()
-        super().set_posterior_model([*parts, *more] if more or parts != [model] else model)
+        super().set_posterior_model([*parts, *more] if more else model)
 
     def get_timeseries_sample(
         self,

@@ -140,6 +140,7 @@ def _check(variable: TransformedVariable, key: str, value: Value, event: torch.S
         raise SiteError(
             f"variable '{variable.name}': expected '{key}' of {type(variable.transformation).__name__} to "
             f"fit values of shape {tuple(event)}, got shape {got}"
+            + ("; vectors are of shape (D,) here, without a 1 behind" if event[1:] and event[-1] == 1 else "")
         )
 
 
@@ -302,7 +303,10 @@ def _check_size(kind: str, size: int | None, given: Sequence[Any]) -> None:
     if size is None and any(each is None for each in given):
         raise SiteError(f"{kind}: expected its settings, or a size to start from, got neither")
     if size is not None and any(each is not None for each in given):
-        raise SiteError(f"{kind}: expected its settings, or a size to start from, got both")
+        raise SiteError(
+            f"{kind}: expected its settings, or a size to start from, got both; a vector of entries is made a "
+            "triangle by BF.triangular_form(entries)"
+        )
 
 
 class Flow(Transformation):

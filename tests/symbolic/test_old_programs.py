@@ -30,6 +30,7 @@ from brancher.symbolic import (
     variables,
 )
 from brancher.symbolic.gradients import Taylor1Estimator
+from brancher.symbolic.processes import SquaredExponentialCovariance
 
 QUIET: Any = {"progress": False, "compile": False, "seed": 0}
 
@@ -258,3 +259,17 @@ def test_process_as_posterior_has_the_data_and_fills_the_gaps() -> None:
 def test_rule_that_takes_other_variables_error() -> None:
     with pytest.raises(SiteTypeError, match=r"time and 2 variables before it.*write lambda t, x0, x1"):
         MarkovProcess([NormalVariable(0.0, 1.0, n) for n in "ab"], lambda x: NormalVariable(x, 1.0, "x"))
+
+
+def test_jitter_is_noise_of_the_measurements() -> None:
+    inputs = np.array([0.0, 1.0, 1.0])
+    plain, jittered = SquaredExponentialCovariance(2.0), SquaredExponentialCovariance(2.0, jitter=0.1)
+
+    def matrix(covariance: Any, *others: Any) -> torch.Tensor:
+        model = ProbabilisticModel([DeterministicVariable(covariance(inputs, *others), "K")])
+        return model._get_sample(1)["K"][0, 0]
+
+    torch.testing.assert_close(matrix(jittered), matrix(plain) + 0.1 * torch.eye(3))
+    torch.testing.assert_close(matrix(jittered, inputs), matrix(plain, inputs))  # other measurements
+    with pytest.raises(SiteError, match="jitter >= 0, got -1"):
+        SquaredExponentialCovariance(2.0, jitter=-1)

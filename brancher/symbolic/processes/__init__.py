@@ -1,8 +1,8 @@
 """Random functions and series: Gaussian processes, Markov processes and what is seen of them."""
 
-from brancher.symbolic.processes.covariances import (
-    Covariance,
-    CovarianceFunction,
+from brancher.symbolic.processes.covariances import Covariance, CovarianceFunction
+from brancher.symbolic.processes.gaussian import GaussianProcess, ProcessVariable
+from brancher.symbolic.processes.kernels import (
     ExponentialCovariance,
     HarmonicCovariance,
     MaternCovariance,
@@ -10,7 +10,6 @@ from brancher.symbolic.processes.covariances import (
     SquaredExponentialCovariance,
     WhiteNoiseCovariance,
 )
-from brancher.symbolic.processes.gaussian import GaussianProcess, ProcessVariable
 from brancher.symbolic.processes.latent import LatentTimeSeriesModel
 from brancher.symbolic.processes.markov import MarkovProcess
 from brancher.symbolic.processes.means import ConstantMean, Mean, MeanFunction

@@ -304,8 +304,8 @@ def _check_size(kind: str, size: int | None, given: Sequence[Any]) -> None:
         raise SiteError(f"{kind}: expected its settings, or a size to start from, got neither")
     if size is not None and any(each is not None for each in given):
         raise SiteError(
-            f"{kind}: expected its settings, or a size to start from, got both; a vector of entries is made a "
-            "triangle by BF.triangular_form(entries)"
+            f"{kind}: expected its settings, or a size to start from, got both; entries of a triangle "
+            "become one by BF.triangular_form(entries)"
         )
 
 

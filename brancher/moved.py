@@ -59,6 +59,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.infer.renyi_elbo": _ELBO,
     "brancher.infer.reparam.reparam": ("brancher.infer.reparam",),
     "brancher.infer.reparam.strategies": ("brancher.infer.reparam",),
+    "brancher.infer.rws": _ELBO,
     "brancher.infer.trace_elbo": _ELBO,
     "brancher.infer.trace_mean_field_elbo": _ELBO,
     "brancher.infer.traceenum_elbo": _ELBO,

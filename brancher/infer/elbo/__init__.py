@@ -12,6 +12,7 @@ from brancher.infer.elbo.graph import TraceGraph_ELBO
 from brancher.infer.elbo.mean_field import TraceMeanField_ELBO
 from brancher.infer.elbo.renyi import RenyiELBO
 from brancher.infer.elbo.trace_elbo import Trace_ELBO
+from brancher.infer.elbo.wake_sleep import ReweightedWakeSleep
 
 __all__ = [
     "ELBO",
@@ -21,6 +22,7 @@ __all__ = [
     "JitTraceMeanField_ELBO",
     "JitTrace_ELBO",
     "RenyiELBO",
+    "ReweightedWakeSleep",
     "TraceEnum_ELBO",
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",

@@ -65,10 +65,10 @@ class RenyiELBO(ELBO):
     def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
         """Log-weight and score-function log-density of each particle, both of shape (num_particles,)."""
         guide_sites = list(guide_trace.scored())
-        log_weight = _per_particle(model_trace.scored(), num_particles)
-        log_weight = log_weight - _per_particle(guide_sites, num_particles)
+        log_weight = per_particle(model_trace.scored(), num_particles)
+        log_weight = log_weight - per_particle(guide_sites, num_particles)
         scored = [site for site in guide_sites if needs_score_function(site)]
-        return Estimate(log_weight, _per_particle(scored, num_particles))
+        return Estimate(log_weight, per_particle(scored, num_particles))
 
     def estimates(
         self,
@@ -87,7 +87,8 @@ class RenyiELBO(ELBO):
         yield Estimate(loss, loss + loss.detach() * log_q.sum() if log_q.requires_grad else loss)
 
 
-def _per_particle(sites: Any, num_particles: int) -> torch.Tensor:
+def per_particle(sites: Any, num_particles: int) -> torch.Tensor:
+    """Log-density of all sites by particle, shape (num_particles,)."""
     terms = [_split(site, num_particles) for site in sites]
     return torch.stack(terms).sum(0) if terms else torch.zeros(num_particles)
 

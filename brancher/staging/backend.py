@@ -58,8 +58,9 @@ _SETTINGS = {
 }
 
 
-#: Up to so many entries loops are plain: vectors do not repay their masks, nor their headers' compilation.
-_FEW = 64
+#: Graphs of so few entries, or of rows this short, get plain loops: vectors do not repay their masks and
+#: shuffles (a mixture of two: 45 us with them, 31 without), nor their headers' compilation.
+_FEW, _ROW = 64, 16
 
 
 def self_test() -> list[str]:
@@ -336,8 +337,8 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
         raise _Captured(code)
 
     previous, keeper = GraphLowering.save_output_code, utils.preserve_rng_state
-    few = _largest(graph) <= _FEW
-    with torch.no_grad(), no_collection(), _settings(**({"cpp.simdlen": 1} if few else {})):
+    plain = {"cpp.simdlen": 1} if _is_short(graph) else {}
+    with torch.no_grad(), no_collection(), _settings(**plain):
         constant_fold_uniform_value(graph)
         GraphLowering.save_output_code = stop
         # Lowering draws nothing, and another thread may draw beside it: its numbers must not be taken back.
@@ -351,9 +352,12 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
     raise RuntimeError("Inductor gave no code")
 
 
-def _largest(graph: torch.fx.GraphModule) -> int:
-    values = [node.meta.get("val") for node in graph.graph.nodes]
-    return max((value.numel() for value in values if isinstance(value, Tensor)), default=0)
+def _is_short(graph: torch.fx.GraphModule) -> bool:
+    """Whether vectors would not pay: few entries, or nearly all of them in short rows."""
+    shapes = [value.shape for node in graph.graph.nodes if isinstance(value := node.meta.get("val"), Tensor)]
+    whole = sum(shape.numel() for shape in shapes)
+    in_rows = sum(shape.numel() for shape in shapes if shape and shape[-1] >= _ROW)
+    return in_rows < 0.2 * whole or max((shape.numel() for shape in shapes), default=0) <= _FEW
 
 
 def compile_command(compiler: str) -> list[str]:

@@ -84,6 +84,12 @@ def test_large_graph_keeps_vectors(built: list[bool]) -> None:
     assert built == [False]
 
 
+def test_short_rows_have_plain_loops(built: list[bool]) -> None:
+    x = torch.linspace(0.0, 1.0, 1000).reshape(500, 2)
+    assert torch.allclose(stage(lambda x: x.logsumexp(-1))(x), x.logsumexp(-1))
+    assert built == [True]
+
+
 def test_name_that_small_headers_lack_is_built_with_those_of_torch(
     built: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from brancher.staging.lanes import join_lanes
-
 Tensor = torch.Tensor
 _aten = torch.ops.aten
 _VIEWS = {
@@ -41,8 +39,6 @@ class Piece(NamedTuple):
 
 def simplify(graph: GraphModule) -> None:
     """Rewrite a graph without mutations in place."""
-    _merge_equal(graph.graph)
-    join_lanes(graph)
     for _ in range(2):  # what one round has made equal the next one can join
         _merge_equal(graph.graph)
         _rewrite(graph.graph)

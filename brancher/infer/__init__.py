@@ -49,6 +49,7 @@ from brancher.infer.mcmc import (
 from brancher.infer.model_comparison import accuracy_table, compare_models, pointwise_table
 from brancher.infer.predictive import Predictive
 from brancher.infer.samples import Samples, summary
+from brancher.infer.svgd import SVGD, IMQSteinKernel, RBFSteinKernel
 from brancher.infer.svi import SVI
 
 if not TYPE_CHECKING:
@@ -61,6 +62,7 @@ __all__ = [
     "EmpiricalMarginal",
     "FlatDensity",
     "HMC",
+    "IMQSteinKernel",
     "Importance",
     "JitTraceEnum_ELBO",
     "JitTraceGraph_ELBO",
@@ -70,10 +72,12 @@ __all__ = [
     "NUTS",
     "Pathfinder",
     "Predictive",
+    "RBFSteinKernel",
     "RandomWalk",
     "RenyiELBO",
     "ReweightedWakeSleep",
     "SBC",
+    "SVGD",
     "SVI",
     "Samples",
     "TraceEnum_ELBO",
@@ -84,8 +88,8 @@ __all__ = [
     "autoguide",
     "compare_models",
     "config_enumerate",
-    "export",
     "enable_validation",
+    "export",
     "infer_discrete",
     "init_to_draw",
     "init_to_feasible",

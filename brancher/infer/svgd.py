@@ -152,8 +152,8 @@ class SVGD:
         if not callable(model) or not isinstance(kernel, SteinKernel):
             raise InferenceTypeError(
                 "SVGD: expected a model as a function and a kernel such as RBFSteinKernel(), got "
-                f"{type(model).__name__} and {type(kernel).__name__}; write SVGD(model, RBFSteinKernel(), optim, "
-                "50)"
+                f"{type(model).__name__} and {type(kernel).__name__}; write "
+                "SVGD(model, RBFSteinKernel(), optim, 50)"
             )
         if num_particles == 1:
             raise InferenceError("SVGD: expected num_particles > 1, got 1; they repel each other: give 50")
@@ -183,8 +183,8 @@ class SVGD:
         direction = self.direction(places.detach(), slope)
         if not bool(direction.isfinite().all()):
             raise NonFiniteError(
-                "SVGD.step: expected finite gradients of the log-density, got NaN or infinite ones; particles "
-                "are as before: check the data, or lower the learning rate"
+                "SVGD.step: expected finite gradients of the log-density, got NaN or infinite ones; "
+                "particles are as before: check the data, or lower the learning rate"
             )
         places.grad = -direction
         self.optim.bind({PARTICLES: places})

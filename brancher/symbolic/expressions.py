@@ -70,6 +70,11 @@ class Expression(Operators):
             "in place of if"
         )
 
+    def __getattr__(self, name: str) -> NoReturn:
+        # Only names that are no attribute come here; those of a tensor's methods are told what to write.
+        fix = f"; write BF.{name}(...)" if not name.startswith("_") and hasattr(torch.Tensor, name) else ""
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{fix}")
+
     @classmethod
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

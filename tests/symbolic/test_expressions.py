@@ -59,6 +59,15 @@ def test_arrays_on_the_left_give_one_expression(left: Any) -> None:
     torch.testing.assert_close(value_of(lambda a, b: left**a), expected**A)
 
 
+def test_method_of_a_tensor_error_says_the_function() -> None:
+    a = NormalVariable(0.0, 1.0, "a")
+    with pytest.raises(
+        AttributeError, match=r"no attribute 'sum'; write BF\.sum"
+    ):
+        a.sum()
+    assert not hasattr(a + 1, "sum") and not hasattr(a, "nonsense")
+
+
 def test_comparison_with_an_array_on_the_left() -> None:
     torch.testing.assert_close(
         value_of(lambda a, b: 1.0 * (np.array([0.0, 1.0]) < a)), torch.tensor([1.0, 0.0])

@@ -21,6 +21,7 @@
     ├── InferenceError       RuntimeError, ValueError   an algorithm's argument or its run
     │   ├── InferenceTypeError  TypeError
     │   ├── NonFiniteError      a loss, gradient or density is NaN or infinite
+    │   │   └── SMCFailed       no particle of a filter is possible any more
     │   └── UnsupportedError    NotImplementedError   this model is outside the algorithm
     ├── FileFormatError      RuntimeError, ValueError   a saved file is damaged or foreign
     │   ├── FileTypeError    TypeError    ... is named by no path
@@ -117,6 +118,10 @@ class InferenceTypeError(InferenceError, TypeError):
 
 class NonFiniteError(InferenceError):
     """A loss, gradient, parameter or density is NaN or infinite."""
+
+
+class SMCFailed(NonFiniteError):
+    """No particle of a filter is possible any more."""
 
 
 class UnsupportedError(InferenceError, NotImplementedError):

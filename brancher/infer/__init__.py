@@ -49,6 +49,7 @@ from brancher.infer.mcmc import (
 from brancher.infer.model_comparison import accuracy_table, compare_models, pointwise_table
 from brancher.infer.predictive import Predictive
 from brancher.infer.samples import Samples, summary
+from brancher.infer.smcfilter import SMCFilter
 from brancher.infer.svgd import SVGD, IMQSteinKernel, RBFSteinKernel
 from brancher.infer.svi import SVI
 
@@ -77,6 +78,7 @@ __all__ = [
     "RenyiELBO",
     "ReweightedWakeSleep",
     "SBC",
+    "SMCFilter",
     "SVGD",
     "SVI",
     "Samples",

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from brancher.errors import InferenceError
+from brancher.handlers import trace
 from brancher.infer import ELBO, SVI, Trace_ELBO
 from brancher.infer.autoguide import AutoDelta, AutoNormal
+from brancher.symbolic.alone import alone
 from brancher.symbolic.data import DeterministicVariable
 from brancher.symbolic.gradients import ESTIMATORS, TaylorLoss, estimated
 from brancher.symbolic.pairs import Pair
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from brancher.symbolic.models import ProbabilisticModel
+    from brancher.symbolic.program import Program
 
 
 @dataclass
@@ -62,27 +65,28 @@ class ReverseKL(InferenceMethod):
     """Maximise the evidence lower bound.
 
     With no posterior set, one is built: independent normals in unconstrained space, or the model's own
-    laws with learnable corrections.
+    laws with learnable corrections, which discrete variables have too.
 
     Args:
         gradient_estimator: ``"pathwise"``, ``"score"`` (score function, with a decaying average as control
             variate) or ``"taylor"`` (score function, with a first-order expansion as control variate) for all
             variables; None takes what fits each family.
-        automatic: ``"mean-field"`` or ``"structured"``, the posterior that is built.
+        automatic: ``"mean-field"`` or ``"structured"``, the posterior that is built; for None the second
+            where a latent variable is discrete, else the first.
 
     Raises:
         InferenceError: a choice is unknown.
     """
 
-    def __init__(self, gradient_estimator: str | None = None, automatic: str = "mean-field") -> None:
+    def __init__(self, gradient_estimator: str | None = None, automatic: str | None = None) -> None:
         if gradient_estimator not in (None, *ESTIMATORS):
             raise InferenceError(
                 f"ReverseKL: expected gradient_estimator among {list(ESTIMATORS)} or None, got "
                 f"{gradient_estimator!r}"
             )
-        if automatic not in ("mean-field", "structured"):
+        if automatic not in (None, "mean-field", "structured"):
             raise InferenceError(
-                f"ReverseKL: expected automatic='mean-field' or 'structured', got {automatic!r}"
+                f"ReverseKL: expected automatic as 'mean-field', 'structured' or None, got {automatic!r}"
             )
         self.gradient_estimator, self.automatic = gradient_estimator, automatic
 
@@ -102,7 +106,7 @@ class ReverseKL(InferenceMethod):
         ]
         if not latents:
             model._posterior = _nothing
-        elif self.automatic == "structured":
+        elif self.automatic == "structured" or (self.automatic is None and _any_discrete(program)):
             from brancher.symbolic.structured import structured_posterior
 
             model.set_posterior_model(structured_posterior(latents))
@@ -141,6 +145,20 @@ class MaximumLikelihood(ReverseKL):
 
     Latent variables, where there are any, are integrated by a posterior, as in :class:`ReverseKL`.
     """
+
+
+def _any_discrete(program: Program) -> bool:
+    """Whether a latent variable takes separate values."""
+    with alone():
+        record = trace(program).get_trace()
+    return any(_is_discrete(site.fn) for site in record.sites("sample") if not site.is_observed)
+
+
+def _is_discrete(law: Any) -> bool:
+    try:
+        return bool(law.support.is_discrete)
+    except NotImplementedError:
+        return False
 
 
 def _nothing() -> None:

@@ -61,9 +61,7 @@ def test_arrays_on_the_left_give_one_expression(left: Any) -> None:
 
 def test_method_of_a_tensor_error_says_the_function() -> None:
     a = NormalVariable(0.0, 1.0, "a")
-    with pytest.raises(
-        AttributeError, match=r"no attribute 'sum'; write BF\.sum"
-    ):
+    with pytest.raises(AttributeError, match=r"no attribute 'sum'; write BF\.sum"):
         a.sum()
     assert not hasattr(a + 1, "sum") and not hasattr(a, "nonsense")
 

@@ -98,6 +98,21 @@ def test_gradient_estimators_find_the_posterior(estimator: str) -> None:
     assert float(q.parameters["scale"]) == pytest.approx(SD, rel=0.1)
 
 
+def test_discrete_variables_get_a_posterior_by_themselves() -> None:
+    """Two groups of observations: the indicator of each is certain, the level is the mean of what is left."""
+    k = BernoulliVariable(0.5 * np.ones(4), "k")
+    level = NormalVariable(0.0, 1.0, "level")
+    y = NormalVariable(3.0 * k + level, 0.5, "y")
+    y.observe([0.0, 3.0, 3.1, 0.2])
+    model = ProbabilisticModel([y])
+    fit(model, (250, 0.05), (60, 0.01), samples=50)
+    draws = model.get_posterior_sample(4000, seed=0)
+    np.testing.assert_allclose(np.stack(list(draws["k"])).mean(0), [0.0, 1.0, 1.0, 0.0], atol=0.03)
+    # Precision 1 + 4 / .25, mean 4 * mean(0, 0, .1, .2) * 4 / 17.
+    assert draws["level"].mean() == pytest.approx(1.2 / 17.0, abs=0.03)
+    assert draws["level"].std() == pytest.approx(17.0**-0.5, rel=0.1)
+
+
 def test_learned_deterministic_value_has_no_density() -> None:
     shift = DeterministicVariable(0.0, "shift", learnable=True)
     model = normal_normal()

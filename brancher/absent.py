@@ -23,8 +23,6 @@ INSTEAD: dict[str, dict[str, str]] = {
     "brancher.distributions": {
         "AVFMultivariateNormal": "use MultivariateNormal",
         "CoalescentTimes": "write it as a TorchDistribution",
-        "ConditionalDistribution": "make the distribution inside the model, from what it depends on",
-        "ConditionalTransformedDistribution": "use TransformedDistribution with a flow that sees its context",
         "DiscreteHMM": "write the states as sites in a markov loop; TraceEnum_ELBO and samplers sum them out",
         "GammaGaussianHMM": "write the states as sites in a loop",
         "GaussianHMM": "write the states as sites in a loop, or the whole series as a MultivariateNormal",
@@ -57,7 +55,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "Sylvester": "use Planar or AffineCoupling",
         "batchnorm": "use torch.nn.BatchNorm1d inside a network",
         "block_autoregressive": "use affine_autoregressive or spline_autoregressive",
-        "conditional_spline": "use spline_coupling, with the context among the first entries",
         "householder": "use affine_coupling",
         "matrix_exponential": "use affine_coupling",
         "neural_autoregressive": "use spline_autoregressive",
@@ -130,10 +127,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "streaming": "use brancher.summary on draws",
         "tensor_utils": "write it with torch.linalg and torch.fft",
         "welford": "it is part of MCMC",
-    },
-    "brancher.nn": {
-        "ConditionalAutoRegressiveNN": "concatenate the inputs of a network of your own",
-        "ConditionalDenseNN": "concatenate the inputs of a DenseNN",
     },
     "brancher.optim": {
         "DCTAdam": "use Adam, with a reparametrised model",

@@ -39,7 +39,6 @@ def _class_name(handler: str) -> str:
 
 #: By path, the modules that hold its names.
 MODULES: dict[str, tuple[str, ...]] = {
-    "brancher.distributions.conditional": _DIST,
     "brancher.distributions.distribution": _DIST,
     "brancher.distributions.testing": (),
     "brancher.distributions.testing.fakes": (f"{_NAMES}.fakes",),

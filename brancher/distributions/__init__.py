@@ -26,6 +26,7 @@ from brancher.distributions.categorical import (
     OneHotCategoricalStraightThrough,
 )
 from brancher.distributions.cauchy import Cauchy, HalfCauchy
+from brancher.distributions.conditional import ConditionalDistribution, ConditionalTransformedDistribution
 from brancher.distributions.constraint_registry import biject_to, transform_to
 from brancher.distributions.counts import Binomial, Geometric, NegativeBinomial, Poisson
 from brancher.distributions.delta import Delta
@@ -134,6 +135,8 @@ __all__ = [
     "Cauchy",
     "Chi2",
     "ComposeTransform",
+    "ConditionalDistribution",
+    "ConditionalTransformedDistribution",
     "ContinuousBernoulli",
     "CorrCholeskyTransform",
     "CumulativeDistributionTransform",

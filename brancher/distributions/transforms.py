@@ -27,12 +27,19 @@ from torch.distributions.transforms import (
     Transform,
     identity_transform,
 )
-from torch.distributions.transforms import SoftplusTransform as TorchSoftplusTransform
 from torch.nn.functional import logsigmoid
 
 from brancher.absent import refuse
 from brancher.distributions import constraints
 from brancher.distributions.constraints import same_value
+from brancher.distributions.elementwise_transforms import (
+    ELUTransform,
+    LeakyReLUTransform,
+    PositivePowerTransform,
+    SoftplusTransform,
+    elu,
+    leaky_relu,
+)
 from brancher.distributions.flows import (
     AffineAutoregressive,
     AffineCoupling,
@@ -50,6 +57,8 @@ from brancher.distributions.flows import (
     spline_autoregressive,
     spline_coupling,
 )
+from brancher.distributions.flows import conditional as _conditional
+from brancher.distributions.flows.conditional import *  # noqa: F403
 from brancher.distributions.matrix_transforms import (
     CorrCholeskyTransform,
     CorrMatrixTransform,
@@ -60,8 +69,6 @@ from brancher.distributions.matrix_transforms import (
     SoftplusLowerCholeskyVectorTransform,
     UnitLowerCholeskyTransform,
     UnitLowerCholeskyVectorTransform,
-    exact_softplus,
-    inverse_softplus,
 )
 
 if not TYPE_CHECKING:
@@ -78,9 +85,11 @@ __all__ = [
     "CorrCholeskyTransform",
     "CorrMatrixTransform",
     "CumulativeDistributionTransform",
+    "ELUTransform",
     "ExpTransform",
     "ExtendedIntervalTransform",
     "IndependentTransform",
+    "LeakyReLUTransform",
     "LowerCholeskyAffine",
     "LowerCholeskyTransform",
     "LowerCholeskyVectorTransform",
@@ -91,6 +100,7 @@ __all__ = [
     "Planar",
     "PositiveDefiniteFromCholesky",
     "PositiveDefiniteTransform",
+    "PositivePowerTransform",
     "PowerTransform",
     "ReshapeTransform",
     "SigmoidTransform",
@@ -111,39 +121,17 @@ __all__ = [
     "UnitLowerCholeskyVectorTransform",
     "affine_autoregressive",
     "affine_coupling",
+    "elu",
     "identity_transform",
     "iterated",
+    "leaky_relu",
     "permute",
     "planar",
     "spline",
     "spline_autoregressive",
     "spline_coupling",
 ]
-
-
-class SoftplusTransform(TorchSoftplusTransform):
-    """``y = log(1 + exp(x))``, right to the last digit on both sides.
-
-    Example:
-        >>> SoftplusTransform().inv(torch.tensor(1000.0))
-        tensor(1000.)
-    """
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TorchSoftplusTransform)
-
-    def __hash__(self) -> int:
-        return hash(SoftplusTransform)
-
-    def _call(self, x: torch.Tensor) -> torch.Tensor:
-        return exact_softplus(x)
-
-    def _inverse(self, y: torch.Tensor) -> torch.Tensor:
-        return inverse_softplus(y)
-
-    def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Log of the slope, which is a sigmoid."""
-        return logsigmoid(x)
+__all__ += _conditional.__all__
 
 
 class ExtendedIntervalTransform(Transform):

@@ -3,7 +3,13 @@
 from typing import TYPE_CHECKING
 
 from brancher.absent import refuse
-from brancher.distributions.flows import AutoRegressiveNN, DenseNN, MaskedLinear
+from brancher.distributions.flows import (
+    AutoRegressiveNN,
+    ConditionalAutoRegressiveNN,
+    ConditionalDenseNN,
+    DenseNN,
+    MaskedLinear,
+)
 from brancher.nn.attributes import PyroParam, PyroSample
 from brancher.nn.module import PyroModule, PyroModuleList, pyro_method, to_pyro_module_
 
@@ -12,6 +18,8 @@ if not TYPE_CHECKING:
 
 __all__ = [
     "AutoRegressiveNN",
+    "ConditionalAutoRegressiveNN",
+    "ConditionalDenseNN",
     "DenseNN",
     "MaskedLinear",
     "PyroModule",

@@ -95,12 +95,12 @@ class AffineCoupling(TransformModule):
     def _call(self, x: torch.Tensor) -> torch.Tensor:
         kept, moved = x[..., : self.split_dim], x[..., self.split_dim :]
         shift, log_scale = self._shift_and_log_scale(kept)
-        return torch.cat([kept, moved * log_scale.exp() + shift], -1)
+        return _joined(kept, moved * log_scale.exp() + shift)
 
     def _inverse(self, y: torch.Tensor) -> torch.Tensor:
         kept, moved = y[..., : self.split_dim], y[..., self.split_dim :]
         shift, log_scale = self._shift_and_log_scale(kept)
-        return torch.cat([kept, (moved - shift) * (-log_scale).exp()], -1)
+        return _joined(kept, (moved - shift) * (-log_scale).exp())
 
     def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Log-determinant at ``x``, shape of ``x`` without its last dimension."""
@@ -123,6 +123,10 @@ def affine_coupling(
     widths = [10 * input_dim] if hidden_dims is None else hidden_dims
     moved = input_dim - kept
     return AffineCoupling(kept, DenseNN(kept, widths, [moved, moved]), **kwargs)
+
+
+def _joined(kept: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
+    return torch.cat([kept.expand(moved.shape[:-1] + kept.shape[-1:]), moved], -1)
 
 
 def _clipped(x: torch.Tensor, low: float, high: float) -> torch.Tensor:

@@ -89,8 +89,12 @@ class AutoRegressiveNN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """One parameter, or a tuple of several, shape (..., d), or (..., size, d) where a size is above 1."""
-        out = self.layers(x) if self.skip is None else self.layers(x) + self.skip(x)
-        out = out.reshape(x.shape[:-1] + (sum(self.param_dims), self.input_dim))
+        return self.parameters_of(x, self.layers(x))
+
+    def parameters_of(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """The last layer's output cut into parameters."""
+        out = out if self.skip is None else out + self.skip(x)
+        out = out.reshape(out.shape[:-1] + (sum(self.param_dims), self.input_dim))
         if max(self.param_dims) > 1:
             parts: tuple[torch.Tensor, ...] = out.split(self.param_dims, dim=-2)
         else:

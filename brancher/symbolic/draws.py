@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from brancher.errors import UnknownNameError, nearest
+from brancher.symbolic.parts import gathered
 from brancher.symbolic.variables import Variable
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ class Draws(Mapping[Any, torch.Tensor]):
     """
 
     def __init__(self, values: Mapping[str, torch.Tensor]) -> None:
-        self._values = dict(values)
+        self._values, self._whole = dict(values), gathered(values)
 
     def __getitem__(self, key: str | Variable) -> torch.Tensor:
         name = key.name if isinstance(key, Variable) else key
         try:
-            return self._values[name]
+            return self._values[name] if name in self._values else self._whole[name]
         except KeyError:
             raise UnknownNameError(
                 f"sample: expected one of the variables {list(self._values)}, got '{name}'"
@@ -35,7 +36,8 @@ class Draws(Mapping[Any, torch.Tensor]):
             ) from None
 
     def __contains__(self, key: object) -> bool:
-        return (key.name if isinstance(key, Variable) else key) in self._values
+        name = key.name if isinstance(key, Variable) else key
+        return name in self._values or name in self._whole
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -57,20 +59,27 @@ def raw(value: torch.Tensor, has_rows: bool, rank: int) -> torch.Tensor:
 def frame_of(values: Mapping[str, torch.Tensor]) -> pd.DataFrame:
     """One row a draw, one column a variable; a cell is a number, or an array for what is no scalar.
 
+    A variable whose value is a dict or tuple has cells that are dicts or tuples.
+
     Args:
         values: draws by name, shape (samples, *rest).
     """
     import pandas as pd
 
-    columns = {name: column(value) for name, value in values.items()}
+    columns = {name: column(value) for name, value in gathered(values).items()}
     count = len(next(iter(columns.values()))) if columns else 0
     return pd.DataFrame(columns, index=pd.RangeIndex(count))
 
 
-def column(value: torch.Tensor) -> Any:
-    """One tensor as a column: numbers, or arrays in object cells."""
+def column(value: Any) -> Any:
+    """One tensor as a column: numbers, or arrays in object cells; of a dict or tuple, cells of their kind."""
     import pandas as pd
 
+    if isinstance(value, dict):
+        parts = {key: column(item) for key, item in value.items()}
+        return pd.Series([dict(zip(parts, cell, strict=True)) for cell in zip(*parts.values(), strict=True)])
+    if isinstance(value, tuple):
+        return pd.Series(list(zip(*map(column, value), strict=True)))
     array = value.detach().cpu().numpy()
     if array.ndim == 1:
         return pd.Series(array.astype(float) if array.dtype.kind in "fb" else array)

@@ -17,6 +17,7 @@ from brancher.symbolic.draws import Draws, by_name, frame_of, raw
 from brancher.symbolic.moments import moments
 from brancher.symbolic.pairs import Pair
 from brancher.symbolic.parameters import Parameter
+from brancher.symbolic.parts import owner_of
 from brancher.symbolic.program import Program
 from brancher.symbolic.sampling import draw, inputs_of
 from brancher.symbolic.scoring import as_values, log_probabilities
@@ -310,7 +311,7 @@ class ProbabilisticModel(VariableCollection):
     def _as_draws(self, values: dict[str, torch.Tensor], program: Program) -> Draws:
         shaped = {}
         for name, value in values.items():
-            has_rows = name in program.rows
+            has_rows = owner_of(name) in program.rows
             shaped[name] = raw(value, has_rows, value.dim() - 1 - has_rows)
         return Draws(shaped)
 

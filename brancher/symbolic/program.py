@@ -21,6 +21,7 @@ from brancher.symbolic.graph import check_names, closure
 from brancher.symbolic.inputs import Input, Shape
 from brancher.symbolic.observations import Observation, shaped
 from brancher.symbolic.parameters import Names, Parameter
+from brancher.symbolic.parts import Part, entries
 from brancher.symbolic.rows import PlateNames, Rows, find_rows
 from brancher.symbolic.variables import RandomVariable, Variable
 
@@ -335,10 +336,13 @@ class Program:
 
         def run_it(run: _Run, values: Sequence[Value]) -> Value:
             value = value_of(run, values)
-            # What a network returns in a dict or tuple is no array; its entries are parents of others.
-            if not is_shown or not isinstance(value.tensor, torch.Tensor):
+            if not is_shown:
                 return value
             with run.inside(rows):
+                if not isinstance(value.tensor, torch.Tensor):
+                    for key, entry in entries(value):
+                        deterministic(Part(name, key), entry.tensor, entry.rank)
+                    return value
                 if is_point:
                     return Value(sample(name, Delta(value.tensor, event_dim=value.rank)), value.rank)
                 return Value(deterministic(name, value.tensor, value.rank), value.rank)

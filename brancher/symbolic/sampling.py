@@ -15,6 +15,7 @@ from brancher.infer.pairing import paired_traces
 from brancher.infer.particles import particle_plate
 from brancher.symbolic.data import RandomIndices
 from brancher.symbolic.inputs import Input, as_inputs
+from brancher.symbolic.parts import owner_of
 from brancher.symbolic.program import Program
 from brancher.symbolic.scoring import placed
 
@@ -69,7 +70,8 @@ def draw(
             rank = len(site.fn.event_shape)
         else:
             rank = site.kwargs["event_dim"] or 0
-        rows = (program.rows[site.name].present,) if site.name in program.rows else ()
+        owner = owner_of(site.name)
+        rows = (program.rows[owner].present,) if owner in program.rows else ()
         data = site.value.shape[site.value.dim() - rank :]
         full = (count, *(rows or (1,) * nesting), *data)
         found[site.name] = (
@@ -82,4 +84,7 @@ def draw(
             seen = record.nodes.get(variable.name)
             drawn = torch.arange(variable.batch_size) if seen is None else seen.value
             found[variable.name] = drawn.expand(count, *drawn.shape)
-    return {variable.name: found[variable.name] for variable in program.variables if variable.name in found}
+    owned: dict[str, list[str]] = {}
+    for name in found:
+        owned.setdefault(owner_of(name), []).append(name)
+    return {name: found[name] for variable in program.variables for name in owned.get(variable.name, ())}

@@ -92,7 +92,9 @@ def log_probabilities(program: Program, given: Mapping[str, Any]) -> tuple[torch
     Raises:
         SiteError: a random variable has neither a value nor data.
     """
-    values, count, nesting = placed(program, as_values(given))
+    random = {v.name for v in program.variables if isinstance(v, RandomVariable)}
+    scored = {name: value for name, value in given.items() if name in random}  # the others follow
+    values, count, nesting = placed(program, as_values(scored))
     missing = [
         v.name
         for v in program.variables

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from brancher.errors import GuideError, SiteError, SiteTypeError
 from brancher.plots import plot_density, plot_posterior
@@ -273,3 +274,32 @@ def test_jitter_is_noise_of_the_measurements() -> None:
     torch.testing.assert_close(matrix(jittered, inputs), matrix(plain, inputs))  # other measurements
     with pytest.raises(SiteError, match="jitter >= 0, got -1"):
         SquaredExponentialCovariance(2.0, jitter=-1)
+
+
+class Decoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.spread = nn.Linear(2, 4), nn.Linear(2, 1)
+
+    def __call__(self, z: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"mean": self.mean(z), "sd": self.spread(z).exp()}
+
+
+def test_named_outputs_of_a_network_are_cells_of_their_kind() -> None:
+    decoder = Decoder()
+    z = NormalVariable(np.zeros(2), np.ones(2), "z")
+    output = DeterministicVariable(BF.BrancherFunction(decoder)(z), "output")
+    x = NormalVariable(output["mean"], output["sd"], "x")
+    model = ProbabilisticModel([x])
+    point = np.array([1.0, -1.0])
+    table = model.get_sample(3, input_values={z: point})
+    assert list(table) == ["z", "output", "x"]
+    expected = decoder(torch.tensor(point).float())
+    np.testing.assert_allclose(table["output"].values[0]["mean"], expected["mean"].detach(), rtol=1e-5)
+    assert table["output"][2]["sd"] == pytest.approx(expected["sd"].item(), rel=1e-5)
+    draws = model._get_sample(3)
+    assert draws[output]["mean"].shape == (3, 1, 4) and draws["output.sd"].shape == (3, 1, 1)
+    assert len(model.calculate_log_probability(table)) == 3
+    model.observe(model.get_sample(5)[["x"]])
+    inference.perform_inference(model, 2, 2, **QUIET)
+    assert model.get_posterior_sample(4)["output"][0]["mean"].shape == (4,)

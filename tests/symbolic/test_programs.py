@@ -103,8 +103,10 @@ def test_variational_autoencoder_with_named_outputs_of_networks() -> None:
     )
     losses = model.diagnostics["loss curve"]
     assert losses.iloc[-10:].mean() < 0.95 * losses.iloc[:5].mean()
-    # A tuple is no array, and so no column; its entries are.
     assert list(model.get_sample(2)) == ["z", "decoder_output", "x"]
+    table = model.posterior_model.get_sample(2)  # type: ignore[union-attr]
+    mean, spread = table["encoder_output"][0]
+    assert list(table) == ["x", "encoder_output", "z"] and mean.shape == spread.shape == (20, 2)
 
 
 def bimodal() -> ProbabilisticModel:

@@ -80,7 +80,6 @@ RENAMED: dict[str, str] = {
     "CondIndepStackFrame": "brancher.handlers:Frame",
     "ParamStoreDict": "brancher.params:ParamStore",
     "PlateMessenger": "brancher.primitives:plate",
-    "RandomWalkKernel": "brancher.infer:RandomWalk",
     "TraceHandler": "brancher.handlers:trace",
     **{_class_name(handler): f"brancher.handlers:{handler}" for handler in _OURS},
 }
@@ -89,9 +88,9 @@ RENAMED: dict[str, str] = {
 ELSEWHERE: dict[str, tuple[str, ...]] = {
     "brancher.distributions": ("brancher.distributions.transforms",),
     "brancher.handlers": _HANDLERS,
-    "brancher.infer": ("brancher.infer.mcmc", f"{_NAMES}.switches"),
+    "brancher.infer": (f"{_NAMES}.draws", "brancher.infer.mcmc", f"{_NAMES}.switches"),
     "brancher.poutine": _HANDLERS,
-    "brancher.infer.mcmc": (),
+    "brancher.infer.mcmc": (f"{_NAMES}.draws",),
     "brancher.infer.mcmc.hmc": _MCMC,
     "brancher.infer.mcmc.nuts": _MCMC,
 }

@@ -40,7 +40,6 @@ def test_module_of_ours_still_refuses_unknown_names(module):
     [
         ("brancher.infer.mcmc.nuts", "NUTS", infer.NUTS),
         ("brancher.infer.mcmc.api", "MCMC", infer.MCMC),
-        ("brancher.infer.mcmc", "RandomWalkKernel", infer.RandomWalk),
         ("brancher.infer.autoguide.guides", "AutoDelta", infer.autoguide.AutoDelta),
         ("brancher.infer.discrete", "infer_discrete", infer.infer_discrete),
         ("brancher.poutine.messenger", "Messenger", handlers.Messenger),
@@ -226,3 +225,10 @@ def test_small_tools():
     with ignore_jit_warnings(["never"]), optional(poutine.scale(scale=2.0), False), timed() as clock:
         assert brancher.poutine.runtime.am_i_wrapped() is False
     assert clock.elapsed >= 0
+
+
+def test_random_walk_under_pyros_name():
+    from brancher.infer.mcmc import RandomWalkKernel
+
+    kernel = RandomWalkKernel(lambda: brancher.sample("x", dist.Normal(0.0, 1.0)), init_step_size=0.3)
+    assert isinstance(kernel, infer.RandomWalk) and kernel.step_size == 0.3

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from brancher.infer import RandomWalk
 from brancher.infer.diagnostics import effective_sample_size, hpdi, split_gelman_rubin
 
-__all__ = ["diagnostics", "print_summary", "select_samples", "summary"]
+__all__ = ["RandomWalkKernel", "diagnostics", "print_summary", "select_samples", "summary"]
+
+
+def RandomWalkKernel(
+    model: Callable[..., Any], init_step_size: float = 0.1, target_accept_prob: float = 0.234
+) -> RandomWalk:
+    """Make a :class:`~brancher.infer.RandomWalk`.
+
+    Args:
+        model: the model.
+        init_step_size: first scale of the proposal.
+        target_accept_prob: 0.234 in many dimensions, 0.44 in one.
+    """
+    return RandomWalk(model, init_step_size, target_accept_prob)
 
 
 def summary(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -128,12 +128,17 @@ class ConditionalComposeTransformModule(ConditionalTransformModule):
 
     def __init__(self, parts: Iterable[Any], cache_size: int = 0) -> None:
         super().__init__()
-        self.parts, self.cache_size = list(parts), cache_size
-        self.held = nn.ModuleList(part for part in self.parts if isinstance(part, nn.Module))
+        self.transforms, self.cache_size = list(parts), cache_size
+        self.held = nn.ModuleList(part for part in self.transforms if isinstance(part, nn.Module))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.transforms)
 
     def condition(self, context: torch.Tensor) -> Transform:
         """The composition for a context."""
-        return ComposeTransform([given(part, context) for part in self.parts], cache_size=self.cache_size)
+        return ComposeTransform(
+            [given(part, context) for part in self.transforms], cache_size=self.cache_size
+        )
 
 
 def given(part: Any, context: torch.Tensor) -> Any:

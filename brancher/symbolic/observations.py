@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from brancher.errors import SiteError, SiteTypeError
+from brancher.symbolic.batches import Value, fitted
 from brancher.symbolic.expressions import Expression, as_tensor
 
 
@@ -51,11 +52,11 @@ def _own_column(name: str, table: Any) -> Any:
     return table
 
 
-def shaped(name: str, data: torch.Tensor, shape: Sequence[int]) -> Observation:
+def shaped(variable: Any, data: torch.Tensor, shape: Sequence[int]) -> Observation:
     """Tell the data points of one variable apart from its data.
 
     Args:
-        name: the variable.
+        variable: the variable.
         data: a single value; or with one more dimension on the left, which counts data points. A scalar
             may have a trailing dimension of size 1, and so may have a single sample on the left.
         shape: of one value of the variable.
@@ -65,6 +66,10 @@ def shaped(name: str, data: torch.Tensor, shape: Sequence[int]) -> Observation:
     """
     shape = tuple(shape)
     rank = len(shape)
+    if _draws_classes(variable) and data.shape[-1:] != shape[-1:]:
+        data = _as_classes(Value(data, int(data.shape[-1:] == (1,))), shape[-1]).tensor
+    if rank and data.dim() <= rank and set(shape) == {1} and data.shape[:1].numel() == data.numel():
+        data = data.reshape(-1, *shape)  # numbers, for a variable with data of one entry
     for tensor in _readings(data, rank):
         if tensor.dim() == rank and _fits(tensor.shape, shape):
             return Observation(tensor, None)
@@ -72,17 +77,47 @@ def shaped(name: str, data: torch.Tensor, shape: Sequence[int]) -> Observation:
             rows = tensor.shape[0]
             return Observation(tensor[0], None) if rows == 1 else Observation(tensor, rows)
     raise SiteError(
-        f"variable '{name}': expected data of shape {list(shape)}, or {['n', *shape]} for n data points, got "
-        f"{list(data.shape)}; reshape the data"
+        f"variable '{variable.name}': expected data of shape {list(shape)}, or {['n', *shape]} for n data "
+        f"points, got {list(data.shape)}; reshape the data"
     )
+
+
+def observed_value(variable: Any, value: Value, law: Any) -> torch.Tensor:
+    """The value of an expression that gives a variable its data, shaped as a draw of its law.
+
+    Raises:
+        SiteError: it has too few dimensions.
+    """
+    if _draws_classes(variable):
+        value = _as_classes(value, law.event_shape[-1])
+    tensor = fitted(value, law.event_shape)
+    if tensor.dim() < len(law.event_shape):
+        raise SiteError(
+            f"variable '{variable.name}': expected data of shape {list(law.event_shape)}, got "
+            f"{list(value.shape)} from an expression; reshape it"
+        )
+    return tensor
+
+
+def _draws_classes(variable: Any) -> bool:
+    """Whether a variable draws vectors of zeros and a one, and so can be observed by numbers of classes."""
+    family = getattr(variable, "family", None)
+    return family is not None and family.name.startswith("OneHotCategorical")
+
+
+def _as_classes(value: Value, size: int) -> Value:
+    """Whole numbers as vectors of zeros and a one; vectors stay."""
+    tensor: torch.Tensor = value.tensor
+    if tensor.is_floating_point() or (value.rank and value.shape[-1] != 1):
+        return value
+    numbers = tensor.squeeze(-1) if value.rank else tensor
+    return Value(torch.nn.functional.one_hot(numbers, size).to(torch.get_default_dtype()), 1)
 
 
 def _readings(data: torch.Tensor, rank: int) -> list[torch.Tensor]:
     found = [data]
     if data.dim() >= 1 and data.shape[-1] == 1 and rank == 0:
         found.append(data.squeeze(-1))
-    if rank == 1 and data.dim() <= 1:
-        found.append(data.unsqueeze(-1))  # numbers, for a variable with data of one entry
     if rank == 0 and data.dim() > 2 and all(size == 1 for size in data.shape[1:]):
         found.append(data.flatten())
     if data.dim() == rank + 2 and data.shape[0] == 1:

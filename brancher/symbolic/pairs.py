@@ -157,7 +157,9 @@ class Pair:
                 continue
             if isinstance(variable, RandomVariable) and not variable.is_silent:
                 shown = known if len(known) <= 12 else [*known[:12], "..."]
-                fix = f"; rename it, or call {variable.name}.silence_density() to mix the others over it"
+                fix = "; rename it"
+                if not self._points:
+                    fix += f", or call {variable.name}.silence_density() to mix the others over it"
                 raise GuideError(
                     f"posterior variable '{variable.name}': expected a random variable of the model {shown}, "
                     f"got none of this name{nearest(variable.name, known) or fix}"

@@ -13,13 +13,13 @@ from brancher.errors import SiteError
 from brancher.handlers import trace
 from brancher.primitives import deterministic, plate, sample
 from brancher.symbolic.alone import alone
-from brancher.symbolic.batches import Value, fitted
+from brancher.symbolic.batches import Value
 from brancher.symbolic.calls import Call
 from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices
 from brancher.symbolic.expressions import Constant, Expression, Given
 from brancher.symbolic.graph import check_names, closure
 from brancher.symbolic.inputs import Input, Shape
-from brancher.symbolic.observations import Observation, shaped
+from brancher.symbolic.observations import Observation, observed_value, shaped
 from brancher.symbolic.parameters import Names, Parameter
 from brancher.symbolic.parts import Part, entries
 from brancher.symbolic.rows import PlateNames, Rows, find_rows
@@ -179,7 +179,7 @@ class Program:
             if ranks[id(node)] != 0:
                 shapes = _shapes(Program(observed, data={})) if shapes is None else shapes
                 shape = shapes[node.name]
-            found[id(node)] = shaped(node.name, tensors[id(node)], shape)
+            found[id(node)] = shaped(node, tensors[id(node)], shape)
         return found
 
     def _static_ranks(self) -> dict[int, int | None]:
@@ -310,7 +310,7 @@ class Program:
                 with run.plate(rows):
                     return Value(sample(name, law, infer=infer), rank)
             if has_source:
-                obs = _as_obs(name, values[count], law)
+                obs = observed_value(node, values[count], law)
             else:
                 obs = _present(observation, rows, run)  # type: ignore[arg-type]
             with run.inside(rows):
@@ -383,14 +383,3 @@ def _present(observation: Observation, rows: Rows | None, run: _Run) -> torch.Te
     if rows is None or rows.owner is None or observation.rows != rows.size:
         return observation.tensor
     return observation.tensor[run.plate(rows).indices]
-
-
-def _as_obs(name: str, value: Value, law: Any) -> torch.Tensor:
-    tensor = fitted(value, law.event_shape)
-    if tensor.dim() < len(law.event_shape):
-        raise SiteError(
-            f"variable '{name}': expected data of shape {list(law.event_shape)}, got "
-            f"{list(value.shape)} from an "
-            "expression; reshape it"
-        )
-    return tensor

@@ -19,13 +19,16 @@ from brancher.symbolic import (
     BinomialVariable,
     CategoricalVariable,
     DeterministicVariable,
+    EmpiricalVariable,
     Ensemble,
     LatentTimeSeriesModel,
     LogNormalVariable,
     MarkovProcess,
     MultivariateNormalVariable,
     NormalVariable,
+    OneHotCategoricalVariable,
     ProbabilisticModel,
+    RootVariable,
     inference,
     truncate_model,
     variables,
@@ -303,3 +306,40 @@ def test_named_outputs_of_a_network_are_cells_of_their_kind() -> None:
     model.observe(model.get_sample(5)[["x"]])
     inference.perform_inference(model, 2, 2, **QUIET)
     assert model.get_posterior_sample(4)["output"][0]["mean"].shape == (4,)
+
+
+@pytest.mark.parametrize("as_rows", [True, False])
+@pytest.mark.parametrize("column", [True, False])
+def test_vectors_of_classes_are_observed_by_their_numbers(as_rows: bool, column: bool) -> None:
+    """As old categorical variables, whose draws are averaged to probabilities."""
+    labels = np.array([0, 2, 1, 2])
+    given = labels[:, None] if column else labels
+    source = EmpiricalVariable(given, name="labels", is_observed=True) if as_rows else given
+    probs = np.array([0.2, 0.3, 0.5])
+    k = OneHotCategoricalVariable(probs=probs, name="k")
+    k.observe(source)
+    model = ProbabilisticModel([k])
+    assert model.calculate_log_probability() == pytest.approx(np.log(probs[labels]).sum(), rel=1e-5)
+    mean = model._get_sample(4000, seed=0)["k"].numpy().mean(0).reshape(-1)[:3]
+    np.testing.assert_allclose(mean, probs, atol=5 * 0.5 / 4000**0.5)
+
+
+def test_vectors_of_classes_are_observed_as_they_are() -> None:
+    k = OneHotCategoricalVariable(probs=[0.2, 0.8], name="k")
+    k.observe([[0, 1], [1, 0], [0, 1]])
+    found = ProbabilisticModel([k]).calculate_log_probability()
+    assert found == pytest.approx(np.log(0.2 * 0.8**2), rel=1e-5)
+
+
+def test_column_of_labels_is_data_of_a_matrix_of_one_entry() -> None:
+    rows = np.array([[[1.0], [2.0]], [[0.5], [-1.0]], [[0.0], [1.0]]])
+    weights = NormalVariable(np.zeros((1, 2)), 0.5, "weights")
+    x = RootVariable(rows, "x", is_observed=True)
+    k = BinomialVariable(1, logits=BF.matmul(weights, x), name="k")
+    k.observe(np.array([[1.0], [0.0], [1.0]]))
+    model = ProbabilisticModel([k])
+    found = model.calculate_log_probability({"weights": [[0.3, -0.2]]})
+    logits = (np.array([[0.3, -0.2]]) @ rows)[:, 0, 0]
+    expected = -np.log1p(np.exp(np.array([-1.0, 1.0, -1.0]) * logits)).sum()
+    prior = torch.distributions.Normal(0.0, 0.5).log_prob(torch.tensor([0.3, -0.2])).sum()
+    assert found == pytest.approx(expected + float(prior), rel=1e-5)

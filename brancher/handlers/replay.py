@@ -10,6 +10,7 @@ import torch
 
 from brancher.distributions.validation import is_validating
 from brancher.errors import GuideError, HandlerTypeError
+from brancher.handlers import stack
 from brancher.handlers.message import Message
 from brancher.handlers.messenger import Messenger
 from brancher.handlers.record import Trace
@@ -79,6 +80,16 @@ class replay(Messenger):  # noqa: N801
                 message.value = site.value
         elif kind == "param" and message.name in self.params:
             message.value = self.params[message.name]
+
+
+def replayed_rows(name: str) -> bool:
+    """Whether a replayed trace says which rows of a plate are present."""
+    for entry in stack.current():
+        if isinstance(entry, replay):
+            site = entry.nodes.get(name)
+            if site is not None and site.type == "plate":
+                return True
+    return False
 
 
 def _are_sites(trace: Any) -> bool:

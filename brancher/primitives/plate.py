@@ -15,6 +15,7 @@ from brancher.errors import DistributionError, PlateError, PlateIndexError, add_
 from brancher.handlers import stack
 from brancher.handlers.message import Frame, Message
 from brancher.handlers.plate import UNKNOWN, OpenPlateScope, PlateScope, allocate, refuse_reentry
+from brancher.handlers.replay import replayed_rows
 from brancher.primitives.sample import refuse_name
 
 
@@ -26,7 +27,8 @@ class plate:  # noqa: N801
         size: number of rows, >= 0; taken from ``coords`` when left out, or else from the distribution or
             observation of the first site inside.
         subsample_size: how many rows to draw afresh at every run; densities inside are
-            scaled by ``size / subsample_size``, so that they stay unbiased.
+            scaled by ``size / subsample_size``, so that they stay unbiased. Left out, a model takes
+            the rows of its guide, and all of them where that takes all.
         subsample: the rows to use, an index tensor; wins over ``subsample_size``.
         dim: batch dimension < 0; by default the rightmost free one.
         device: where indices are made.
@@ -66,12 +68,14 @@ class plate:  # noqa: N801
         self.subsample_size = self.size if self._indices is None else len(self._indices)
 
     def _choose(self, subsample_size: int | None, subsample: Any) -> torch.Tensor | None:
-        if subsample is None and (subsample_size is None or subsample_size == self.size):
+        is_full = subsample is None and (subsample_size is None or subsample_size == self.size)
+        # A model that names no rows takes those of its guide.
+        if is_full and (subsample_size is not None or not replayed_rows(self.name)):
             return None
         given = None
         if subsample is not None:
             given = _as_rows(self.name, subsample, self.device)
-        else:
+        elif not is_full:
             count = _as_count(subsample_size)
             if count is None or not 0 < count <= self.size:
                 raise PlateError(

@@ -276,3 +276,32 @@ def test_plate_without_a_size_is_learned_like_any_other():
     guide = AutoNormal(model)
     losses = SVI(model, guide, Adam({"lr": 0.05}), Trace_ELBO(num_particles=4)).run(3, data, progress=False)
     assert losses.notna().all() and guide.median(data)["z"].shape == (3,)
+
+
+def test_model_without_a_subsample_takes_the_rows_of_its_guide():
+    data = torch.arange(10.0)
+
+    def model():
+        with plate("row", 10) as rows:
+            z = sample("z", dist.Normal(0.0, 1.0))
+            sample("y", dist.Normal(z, 1.0), obs=data[rows])
+
+    def guide():
+        with plate("row", 10, subsample_size=3):
+            sample("z", dist.Normal(param("loc", torch.tensor(0.0)), 1.0))
+
+    drawn = trace(guide).get_trace()
+    record = trace(handlers.replay(model, trace=drawn)).get_trace()
+    assert torch.equal(record.nodes["y"]["value"], data[drawn.nodes["row"]["value"]])
+    assert record.nodes["y"]["scale"] == 10 / 3 and trace(model).get_trace().nodes["y"]["scale"] == 1.0
+    assert SVI(model, guide, Adam({"lr": 0.01})).step() > 0
+
+
+def test_rows_of_a_guide_that_the_model_lacks_error():
+    def program(size, **options):
+        with plate("row", size, **options):
+            sample("z", dist.Normal(0.0, 1.0))
+
+    drawn = trace(lambda: program(10, subsample=torch.tensor([1, 8]))).get_trace()
+    with pytest.raises(PlateIndexError, match=r"plate 'row': expected indices in \[0, 5\), got 1 outside"):
+        handlers.replay(lambda: program(5), trace=drawn)()

@@ -24,7 +24,8 @@ Fn = Callable[..., Any]
 class AutoDelta(AutoGuide):
     """Guide each latent site by a point: maximum a posteriori inference.
 
-    The density that is maximised is the model's own, in constrained space, without a Jacobian.
+    The density that is maximised is the model's own, in constrained space, without a Jacobian. For a model
+    that has parameters alone, that is maximum likelihood.
 
     Parameters are ``AutoDelta.<site>``, of the site's shape and on its support. Where that
     support depends on the call (``Uniform(0, a)``), the parameter is the unconstrained point.

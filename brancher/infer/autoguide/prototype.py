@@ -115,7 +115,8 @@ def look(model: Fn, init: Init, args: tuple[Any, ...], kwargs: dict[str, Any], g
 
     with aside(), substitute(substitute_fn=answer):
         record = trace(model).get_trace(*args, **kwargs)
-    require_latents(record, guide)
+    if guide != "AutoDelta":  # without latent sites, that is maximum likelihood of the model's parameters
+        require_latents(record, guide)
     warn_unknown_values(init, record, guide)
     sites = [record[name] for name in record.stochastic_nodes if name in starts]
     latents = tuple(_latent(site, starts[site.name]) for site in sites)

@@ -17,6 +17,7 @@ from brancher.infer.initialization import Init, init_to_uniform
 from brancher.infer.mcmc import rng
 from brancher.infer.mcmc.engine import Compile, make_gradient
 from brancher.infer.mcmc.integrator import value_and_grad
+from brancher.infer.mcmc.kernels import check_pyro_bridge_options
 from brancher.infer.mcmc.potential import Potential
 from brancher.infer.mcmc.start import find_start
 from brancher.staging import random_state_kept
@@ -97,6 +98,7 @@ def initialize_model(
     init_strategy: Init = init_to_uniform,
     num_chains: int = 1,
     seed: int = 0,
+    **pyro_options: Any,
 ) -> ModelInfo:
     """Turn a model into an unconstrained potential with a point to start from.
 
@@ -107,8 +109,10 @@ def initialize_model(
         init_strategy: first values of the latent sites.
         num_chains: how many starts to find.
         seed: of the starts.
+        **pyro_options: what Pyro programs say about compiling and plates; it needs no answer here.
 
     Raises:
+        InferenceTypeError: an option is unknown.
         UnsupportedError: a discrete latent site has no finite support, or a plate is subsampled.
         NonFiniteError: no start with a finite density was found.
 
@@ -118,6 +122,7 @@ def initialize_model(
         >>> info.potential_fn({"x": torch.tensor(0.0)})
         tensor(1.)
     """
+    check_pyro_bridge_options(pyro_options)
     potential = Potential(model, tuple(model_args), dict(model_kwargs or {}), "initialize_model", True)
     keys = rng.chain_keys(seed, torch.arange(num_chains, device=potential.like.device))
     starts = find_start(potential, value_and_grad(potential.log_prob), keys, init_strategy)

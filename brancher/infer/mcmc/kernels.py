@@ -324,6 +324,27 @@ _PYRO_RUN_OPTIONS: dict[str, tuple[Any, ...] | None] = {
 }
 
 
+#: The same for Pyro's ``initialize_model``.
+_PYRO_BRIDGE_OPTIONS: dict[str, tuple[Any, ...] | None] = {
+    "initial_params": (None, {}),
+    "jit_compile": None,
+    "jit_options": None,
+    "max_plate_nesting": None,
+    "skip_jit_warnings": None,
+    "transforms": (None, {}),
+}
+
+
+def check_pyro_bridge_options(options: Mapping[str, Any]) -> None:
+    """Take the options of Pyro's ``initialize_model`` that need no answer here.
+
+    Raises:
+        InferenceTypeError: an option is unknown.
+        UnsupportedError: it asks for something.
+    """
+    _check_pyro_options("initialize_model", options, _PYRO_BRIDGE_OPTIONS)
+
+
 def check_pyro_run_options(options: Mapping[str, Any]) -> None:
     """Take the options of Pyro's MCMC that need no answer here.
 

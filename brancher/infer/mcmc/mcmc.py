@@ -308,8 +308,9 @@ class MCMC:
                 density.check_names(self.initial_params)
             return density
         if args or kwargs:
-            raise InferenceError(
-                "MCMC.run: expected no arguments with potential_fn, got some; close over the data"
+            self._tell(
+                "MCMC.run: expected no arguments with potential_fn, got some, which have no effect; close "
+                "over the data"
             )
         params = self.initial_params or {}
         params = _one_chain(params, self.num_chains)

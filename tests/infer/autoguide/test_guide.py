@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import brancher.distributions as dist
-from brancher import get_param_store, handlers, plate, sample, subsample
+from brancher import get_param_store, handlers, optim, param, plate, sample, subsample
 from brancher.errors import BrancherWarning, GuideError, InferenceError, PlateError
 from brancher.infer import (
     SVI,
@@ -417,3 +417,17 @@ def test_no_warning_on_the_way() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         AutoNormal(bounded)(torch.tensor(1.0))
+
+
+def test_delta_guide_of_a_model_with_parameters_alone_is_maximum_likelihood() -> None:
+    data = torch.tensor([1.0, 2.0, 6.0])
+
+    def model() -> None:
+        with plate("row", 3):
+            sample("y", dist.Normal(param("loc", torch.tensor(0.0)), 1.0), obs=data)
+
+    guide = AutoDelta(model)
+    svi = SVI(model, guide, optim.SGD({"lr": 0.1}))
+    for _ in range(60):
+        svi.step()
+    assert guide() == {} and float(get_param_store()["loc"].detach()) == pytest.approx(3.0, abs=1e-3)

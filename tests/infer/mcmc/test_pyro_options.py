@@ -7,7 +7,7 @@ import torch
 
 from brancher import distributions as dist
 from brancher import sample
-from brancher.errors import InferenceTypeError, UnknownNameError, UnsupportedError
+from brancher.errors import BrancherWarning, InferenceTypeError, UnknownNameError, UnsupportedError
 from brancher.infer import HMC, MCMC, NUTS, ChEES, initialize_model
 
 
@@ -129,3 +129,19 @@ def test_names_of_numpyro_error():
 def test_unknown_option_of_runs_error():
     with pytest.raises(InferenceTypeError, match="MCMC: expected known options, got 'hook'"):
         MCMC(NUTS(lambda: None), 5, hook=print)
+
+
+def test_options_of_initialize_model():
+    initialize_model(
+        positive, jit_compile=False, skip_jit_warnings=True, max_plate_nesting=1, transforms=None
+    )
+    with pytest.raises(InferenceTypeError, match="initialize_model: expected known options, got 'jit'"):
+        initialize_model(positive, jit=True)
+
+
+def test_arguments_beside_a_potential_warn():
+    start, potential_fn, transforms, _ = initialize_model(positive)
+    mcmc = MCMC(NUTS(potential_fn=potential_fn), 3, 5, start, transforms=transforms, progress=False, seed=0)
+    with pytest.warns(BrancherWarning, match="expected no arguments with potential_fn, got some"):
+        mcmc.run(torch.tensor(1.0))
+    assert mcmc.get_samples()["x"].shape == (3,)

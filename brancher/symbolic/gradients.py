@@ -10,6 +10,7 @@ import torch
 from brancher.distributions import Delta, Distribution
 from brancher.distributions.shapes import broadcast
 from brancher.distributions.validation import validation_enabled
+from brancher.errors import InferenceError
 from brancher.handlers import Message, Messenger, Trace, replay, substitute, trace
 from brancher.handlers.density import score
 from brancher.infer.particles import particle_plate
@@ -72,7 +73,27 @@ class _AtMeans(Messenger):
 
     def process_message(self, message: Message) -> None:
         if message.type == "sample" and not message.is_observed and message.value is None:
-            message.value = message.fn.mean
+            message.value = _mean_of(message)
+
+
+def _mean_of(message: Message) -> torch.Tensor:
+    """The mean of a site's law.
+
+    Raises:
+        InferenceError: it has none in closed form.
+    """
+    try:
+        mean: torch.Tensor = message.fn.mean
+    except NotImplementedError:
+        law = message.fn
+        while hasattr(law, "base_dist"):
+            law = law.base_dist
+        raise InferenceError(
+            f"ReverseKL: expected a law with a known mean for gradient_estimator='taylor', got a transformed "
+            f"{type(law).__name__} for variable '{message.name}'; set a posterior of a family with one, or "
+            "take 'score' or 'pathwise'"
+        ) from None
+    return mean
 
 
 class TaylorLoss:

@@ -336,6 +336,14 @@ def test_what_tells_nothing_about_the_data_needs_no_posterior() -> None:
     assert draws.std() == pytest.approx((1 + SD**2) ** 0.5, rel=0.03)
 
 
+def test_expansion_without_a_mean_error() -> None:
+    p = BetaVariable(1.0, 1.0, "p")
+    y = BernoulliVariable(p, "y")
+    y.observe([1, 0, 1])
+    with pytest.raises(InferenceError, match="known mean.*'taylor'.*variable 'p'"):
+        fit(ProbabilisticModel([y]), (2, 0.1), inference_method=inference.ReverseKL("taylor"))
+
+
 def test_bad_arguments_error() -> None:
     model = normal_normal()
     with pytest.raises(InferenceError, match="number_iterations.*0"):

@@ -38,6 +38,7 @@ from brancher.distributions.extreme import Gumbel, Weibull
 from brancher.distributions.folded import FoldedDistribution
 from brancher.distributions.gamma import Chi2, Exponential, Gamma
 from brancher.distributions.gamma_poisson import GammaPoisson
+from brancher.distributions.hmm import DiscreteHMM, GaussianHMM
 from brancher.distributions.improper_uniform import ImproperUniform
 from brancher.distributions.inverse_gamma import InverseGamma
 from brancher.distributions.inverse_gaussian import InverseGaussian
@@ -143,6 +144,7 @@ __all__ = [
     "Delta",
     "Dirichlet",
     "DirichletMultinomial",
+    "DiscreteHMM",
     "DiscreteUniform",
     "Distribution",
     "Empirical",
@@ -157,6 +159,7 @@ __all__ = [
     "FoldedDistribution",
     "Gamma",
     "GammaPoisson",
+    "GaussianHMM",
     "GaussianScaleMixture",
     "GeneralizedPareto",
     "Geometric",

@@ -16,10 +16,12 @@ from brancher import distributions
 _STRUCTURAL = frozenset(
     [
         "Delta",
+        "DiscreteHMM",
         "Distribution",
         "Empirical",
         "ExpandedDistribution",
         "FoldedDistribution",
+        "GaussianHMM",
         "ImproperUniform",
         "Independent",
         "MaskedDistribution",

@@ -1,6 +1,6 @@
 """Models as algebra over random variables, lowered to the primitives of function models."""
 
-from brancher.symbolic import flows, inference, processes
+from brancher.symbolic import flows, geometric_ranges, inference, processes
 from brancher.symbolic import functions as BF
 from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices, RootVariable
 from brancher.symbolic.ensemble import Ensemble
@@ -39,6 +39,7 @@ __all__ = [
     "Variable",
     "as_parent",
     "flows",
+    "geometric_ranges",
     "inference",
     "processes",
     "truncate_model",

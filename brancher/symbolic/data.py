@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.distributions.constraints import Constraint
 
 from brancher.distributions import constraints
 from brancher.errors import SiteError, SiteTypeError
@@ -28,23 +29,37 @@ class DeterministicVariable(Variable):
         name: unique within a model.
         learnable: whether the value is learned, starting from the given one.
         is_observed: whether the first dimension counts data points.
+        variable_range: where a learned value lies, a constraint of ``brancher.distributions.constraints``;
+            None for anywhere.
 
     Raises:
-        ParamError: a learned value is not floating.
-        SiteTypeError: the value is nothing numeric, or an expression is to be learned.
+        ParamError: a learned value is not floating, or lies elsewhere.
+        SiteTypeError: the value is nothing numeric, or an expression is to be learned; or the range is no
+            constraint.
     """
 
     def __init__(
-        self, value: Any, name: Any = None, learnable: bool = False, is_observed: bool = False
+        self,
+        value: Any,
+        name: Any = None,
+        learnable: bool = False,
+        is_observed: bool = False,
+        variable_range: Constraint | None = None,
     ) -> None:
         check_name(type(self).__name__, name)
+        if variable_range is not None and not isinstance(variable_range, Constraint):
+            raise SiteTypeError(
+                f"variable '{name}': expected variable_range as a constraint, got "
+                f"{type(variable_range).__name__}; write constraints.positive"
+            )
+        space = constraints.real if variable_range is None else variable_range
         if learnable and isinstance(value, Expression):
             raise SiteTypeError(
                 f"variable '{name}': expected a number or array to learn, got the expression {value}; "
                 "make the variables in it learnable"
             )
         if learnable:
-            node: Expression = as_learnable(name, "value", value, constraints.real)
+            node: Expression = as_learnable(name, "value", value, space)
         else:
             node = as_expression(value, f"variable '{name}', value")
         super().__init__(name, {"value": node})
@@ -139,6 +154,7 @@ class RootVariable(DeterministicVariable):
         name: unique within a model.
         learnable: whether it is learned.
         is_observed: whether its first dimension counts data points.
+        variable_range: as of :class:`DeterministicVariable`.
     """
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from brancher.errors import GuideError, SiteError, SiteTypeError
+from brancher.errors import GuideError, ParamError, SiteError, SiteTypeError
 from brancher.plots import plot_density, plot_posterior
 from brancher.symbolic import (
     BF,
@@ -29,6 +29,7 @@ from brancher.symbolic import (
     OneHotCategoricalVariable,
     ProbabilisticModel,
     RootVariable,
+    geometric_ranges,
     inference,
     truncate_model,
     variables,
@@ -343,3 +344,35 @@ def test_column_of_labels_is_data_of_a_matrix_of_one_entry() -> None:
     expected = -np.log1p(np.exp(np.array([-1.0, 1.0, -1.0]) * logits)).sum()
     prior = torch.distributions.Normal(0.0, 0.5).log_prob(torch.tensor([0.3, -0.2])).sum()
     assert found == pytest.approx(expected + float(prior), rel=1e-5)
+
+
+def test_learned_value_stays_in_its_range() -> None:
+    sd = DeterministicVariable(1.0, "sd", learnable=True, variable_range=geometric_ranges.RightHalfLine(0.0))
+    y = NormalVariable(0.0, sd, "y")
+    y.observe([0.1, -0.1, 0.1, -0.1])
+    model = ProbabilisticModel([y])
+    inference.perform_inference(model, 300, inference_method=inference.MaximumLikelihood, lr=0.1, **QUIET)
+    assert float(sd.value) == pytest.approx(0.1, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        (geometric_ranges.UnboundedRange(), -3.0),
+        (geometric_ranges.Interval(-1.0, 2.0), 1.5),
+        (geometric_ranges.RightHalfLine(1.0), 2.0),
+        (geometric_ranges.LeftHalfLine(1.0), -2.0),
+        (geometric_ranges.Simplex(), [0.2, 0.8]),
+        (geometric_ranges.PositiveDefiniteMatrix(), [[1.0, 0.2], [0.2, 1.0]]),
+    ],
+)
+def test_ranges_keep_the_first_value(given: Any, value: Any) -> None:
+    learned = DeterministicVariable(value, "x", learnable=True, variable_range=given)
+    torch.testing.assert_close(learned.value, torch.tensor(value))
+
+
+def test_value_outside_its_range_error() -> None:
+    with pytest.raises(ParamError, match=r"x\.value.*-1"):
+        DeterministicVariable(-1.0, "x", learnable=True, variable_range=geometric_ranges.RightHalfLine(0.0))
+    with pytest.raises(SiteTypeError, match="'x': expected variable_range as a constraint, got str"):
+        DeterministicVariable(1.0, "x", learnable=True, variable_range="positive")

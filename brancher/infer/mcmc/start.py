@@ -17,11 +17,15 @@ from brancher.infer.mcmc.potential import Potential
 from brancher.staging import random_state_kept
 
 _TRIES = 100
+# Where a density is lower than this (a recursion that explodes over 200 moments has -1e89), steps small
+# enough to follow its slope vanish in rounding, and a chain spends all of its warmup on the way down.
+_STEEP = -1e20
+_GENTLE_TRIES = 20
 _LANE = 1 << 20  # apart from the lanes of the trajectories
 
 
 def find_start(density: Any, gradient: Gradient, keys: Tensor, strategy: Init) -> Tensor:
-    """Choose a start for each chain.
+    """Choose a start for each chain: the first one that is finite, and not steep beyond all measure.
 
     Args:
         density: a `Potential`, or a density that knows ``like`` and ``dim``.
@@ -34,13 +38,15 @@ def find_start(density: Any, gradient: Gradient, keys: Tensor, strategy: Init) -
     """
     position = _propose(density, keys, 0, strategy)
     for attempt in range(1, _TRIES + 1):
-        bad = _bad(gradient, position)
-        if not bool(bad.any()):
+        value, grad = gradient(position)
+        bad = _bad(value, grad)
+        again = bad | (value < _STEEP) if attempt <= _GENTLE_TRIES else bad
+        if not bool(again.any()):
             return position
         if attempt == _TRIES:
             break
-        again = _propose(density, keys, attempt, strategy)
-        position = torch.where(bad[:, None], again, position)
+        proposal = _propose(density, keys, attempt, strategy)
+        position = torch.where(again[:, None], proposal, position)
     refuse(density, position, bad, f"after {_TRIES} tries")
     return position
 
@@ -51,7 +57,7 @@ def check_start(density: Any, gradient: Gradient, position: Tensor) -> None:
     Raises:
         NonFiniteError: naming the chain and the site.
     """
-    bad = _bad(gradient, position)
+    bad = _bad(*gradient(position))
     if bool(bad.any()):
         refuse(density, position, bad, "at initial_params")
 
@@ -65,8 +71,7 @@ def refuse(density: Any, position: Tensor, bad: Tensor, when: str) -> None:
     )
 
 
-def _bad(gradient: Gradient, position: Tensor) -> Tensor:
-    value, grad = gradient(position)
+def _bad(value: Tensor, grad: Tensor) -> Tensor:
     return ~(torch.isfinite(value) & torch.isfinite(grad).all(-1))
 
 

@@ -14,6 +14,7 @@ _ARGUMENTS = {
     "lam": "rate",
     "cholesky_factor": "scale_tril",
 }
+_OPTIONS = ("name", "learnable", "is_observed", "has_bias")
 _GONE = {
     "is_policy": "; remove it: any learnable variable is a policy",
     "is_reward": "; make a RewardVariable, and fit by inference.ExpectedReward()",
@@ -30,7 +31,7 @@ def argument_hint(name: str, known: list[str]) -> str:
     renamed = _ARGUMENTS.get(name)
     if renamed in known:
         return f"; it is called '{renamed}' here"
-    return _GONE.get(name) or nearest(name, known) or "; remove it"
+    return _GONE.get(name) or nearest(name, [*known, *_OPTIONS]) or "; remove it"
 
 
 def variable_hint(name: str, known: list[str]) -> str:

@@ -104,7 +104,11 @@ def log_probabilities(program: Program, given: Mapping[str, Any]) -> tuple[torch
         raise SiteError(
             f"calculate_log_probability: expected a value for every latent variable, got none for {missing}"
         )
-    record = run_at(program, values, count, nesting)
+    with torch.no_grad():
+        return _total(run_at(program, values, count, nesting), count, nesting), count
+
+
+def _total(record: Trace, count: int | None, nesting: int) -> torch.Tensor:
     total: Any = 0.0
     for site in record.scored():
         log_prob = score(site)
@@ -113,7 +117,7 @@ def log_probabilities(program: Program, given: Mapping[str, Any]) -> tuple[torch
             continue
         own = log_prob.expand(broadcast(site.name, log_prob.shape, (count,) + (1,) * nesting))
         total = total + own.reshape(count, -1).sum(1)
-    return torch.as_tensor(total), count
+    return torch.as_tensor(total)
 
 
 def run_at(program: Program, values: Mapping[str, torch.Tensor], count: int | None, nesting: int) -> Trace:

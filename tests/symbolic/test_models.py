@@ -99,6 +99,13 @@ def test_score_of_a_table_is_a_series_with_its_index() -> None:
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5)
 
 
+def test_score_of_learned_values_is_a_number() -> None:
+    mean = DeterministicVariable(2.0, "mean", learnable=True)
+    x = NormalVariable(mean, 1.0, "x", learnable=True)
+    assert ProbabilisticModel([x]).calculate_log_probability({x: 2.0}) == pytest.approx(-0.9189, abs=1e-3)
+    assert not ProbabilisticModel([x]).calculate_log_probability({x: [2.0, 1.0]}).requires_grad
+
+
 def test_score_of_own_samples() -> None:
     _, b = two()
     v = NormalVariable(np.zeros(3), b**2 + 1.0, "v")

@@ -74,6 +74,7 @@ def test_summary_is_an_attribute_that_may_be_called() -> None:
         (lambda: CategoricalVariable(softmax_p=[0.0, 1.0], name="k"), "it is called 'logits' here"),
         (lambda: NormalVariable(mu=0.0, sigma=1.0, name="k"), "it is called 'loc' here"),
         (lambda: NormalVariable(0.0, 1.0, "k", is_policy=True), "any learnable variable is a policy"),
+        (lambda: NormalVariable(0.0, 1.0, "k", learnble=True), "did you mean 'learnable'"),
     ],
 )
 def test_old_argument_error_says_the_new_name(make: Any, hint: str) -> None:

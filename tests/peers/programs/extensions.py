@@ -1,0 +1,152 @@
+"""Handlers of one's own, paths of utility modules, and what programs import from them."""
+
+import pyro
+import pyro.distributions as dist
+import pyro.poutine as poutine
+import torch
+from pyro.distributions.util import broadcast_shape, sum_leftmost, sum_rightmost
+from pyro.infer import Predictive
+from pyro.infer.util import torch_item
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import NonlocalExit, am_i_wrapped, effectful
+from pyro.poutine.trace_messenger import TraceMessenger
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
+from pyro.util import set_rng_seed, torch_isnan
+
+
+def scale(guess):
+    weight = pyro.sample("weight", dist.Normal(guess, 1.0))
+    return pyro.sample("measurement", dist.Normal(weight, 0.75))
+
+
+class LogJoint(Messenger):
+    def __init__(self, data):
+        self.data = data
+
+    def __enter__(self):
+        self.log_joint = torch.tensor(0.0)
+        return super().__enter__()
+
+    def _pyro_sample(self, msg):
+        msg["value"] = self.data[msg["name"]]
+        msg["done"] = True
+
+    def _pyro_post_sample(self, msg):
+        self.log_joint = self.log_joint + (msg["scale"] * msg["fn"].log_prob(msg["value"])).sum()
+
+
+def case_handler_with_methods_by_type():
+    with LogJoint({"measurement": torch.tensor(9.5), "weight": torch.tensor(8.23)}) as handler:
+        value = scale(torch.tensor(8.5))
+    return value, handler.log_joint
+
+
+def case_handler_with_one_method():
+    class Shift(Messenger):
+        def _process_message(self, msg):
+            if msg["type"] == "sample" and not msg["is_observed"]:
+                msg["value"] = torch.tensor(2.0)
+            super()._process_message(msg)
+
+    with poutine.trace() as recorder, Shift():
+        result = scale(torch.tensor(0.0))
+    return result, list(recorder.trace.nodes), recorder.trace.log_prob_sum()
+
+
+def case_extended_trace():
+    class Marked(TraceMessenger):
+        def _pyro_post_sample(self, msg):
+            msg["infer"]["marked"] = True
+            super()._pyro_post_sample(msg)
+
+    with Marked() as recorder:
+        scale(torch.tensor(0.0))
+    return [(name, site["infer"]["marked"]) for name, site in recorder.trace.nodes.items()]
+
+
+def case_effectful_function():
+    class Answer(Messenger):
+        def _pyro_apply(self, msg):
+            msg["value"] = msg["fn"](*msg["args"]) + 10
+            msg["done"] = True
+
+    @effectful(type="apply")
+    def double(x):
+        return 2 * x
+
+    with Answer():
+        inside = double(3), am_i_wrapped()
+    return double(3), am_i_wrapped(), inside
+
+
+def case_nonlocal_exit():
+    try:
+        poutine.escape(scale, escape_fn=lambda site: site["name"] == "measurement")(torch.tensor(0.0))
+    except NonlocalExit as exit:
+        return exit.site["name"]
+
+
+def case_pruned_trace():
+    def model():
+        with pyro.plate("row", 6, subsample_size=2):
+            pyro.sample("x", dist.Normal(0.0, 1.0))
+
+    trace = poutine.trace(model).get_trace()
+    pruned = prune_subsample_sites(trace)
+    return site_is_subsample(trace.nodes["row"]), [name for name in pruned.nodes if name[0] != "_"]
+
+
+def case_utilities():
+    set_rng_seed(3)
+    x = torch.arange(24.0).reshape(2, 3, 4)
+    return (
+        torch.rand(2),
+        list(broadcast_shape((3, 1), (2,))),
+        sum_leftmost(x, 1),
+        sum_leftmost(x, -1),
+        sum_rightmost(x, 2),
+        torch_item(torch.tensor(2.0)),
+        bool(torch_isnan(torch.tensor(float("nan")))),
+    )
+
+
+def case_plate_without_a_size():
+    data = torch.tensor([1.0, 2.0, 4.0])
+
+    def model():
+        loc = pyro.sample("loc", dist.Normal(0.0, 1.0), obs=torch.tensor(0.5))
+        with pyro.plate("row"):
+            pyro.sample("x", dist.Normal(loc, 1.0), obs=data)
+
+    trace = poutine.trace(model).get_trace()
+    return trace.log_prob_sum(), trace.nodes["x"]["value"]
+
+
+def case_model_takes_the_rows_of_its_guide():
+    data = torch.arange(10.0)
+
+    def model(rows):
+        with pyro.plate("row", 10) as rows:
+            pyro.sample("y", dist.Normal(0.0, 1.0), obs=data[rows])
+
+    def guide(rows):
+        with pyro.plate("row", 10, subsample=rows):
+            pass
+
+    rows = torch.tensor([1, 5])
+    drawn = poutine.trace(guide).get_trace(rows)
+    return poutine.trace(poutine.replay(model, trace=drawn)).get_trace(rows).log_prob_sum()
+
+
+def case_vectorized_trace():
+    data = torch.tensor([0.5, -1.0, 2.0])
+
+    def model(y=None):
+        mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+        with pyro.plate("row", 3):
+            pyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+    draws = {"mu": torch.tensor([0.0, 1.0, -1.0, 0.3])}
+    trace = Predictive(model, draws).get_vectorized_trace(data)
+    trace.compute_log_prob()
+    return trace.nodes["mu"]["value"].reshape(-1), list(trace.nodes["y"]["log_prob"].shape)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from brancher.errors import nearest
+from collections.abc import Iterable
+
+from brancher.errors import AbsentNameError, nearest
 
 _ARGUMENTS = {
     "p": "probs",
@@ -34,12 +36,21 @@ def argument_hint(name: str, known: list[str]) -> str:
     return _GONE.get(name) or nearest(name, [*known, *_OPTIONS]) or "; remove it"
 
 
-def variable_hint(name: str, known: list[str]) -> str:
-    """What to write in place of a name that is none of the variables.
+def missing(module: str, name: str, known: Iterable[str]) -> Exception:
+    """What a module says of a name that it does not have.
+
+    An old name of a variable is an ImportError: Python hides the text of an AttributeError from
+    ``from ... import``.
 
     Args:
-        name: the class that was asked for.
-        known: those that there are.
+        module: name of the module.
+        name: what was asked for.
+        known: what there is.
     """
     plain = name.replace("Standard", "").replace("Bernulli", "Bernoulli")
-    return f"; it is called '{plain}' here" if plain in known and plain != name else nearest(name, known)
+    known = list(known)
+    if plain in known and plain != name:
+        return AbsentNameError(
+            f"{module}.{name}: expected one of its variables, got an old name; it is called '{plain}' here"
+        )
+    return AttributeError(f"module {module!r} has no attribute {name!r}{nearest(name, known)}")

@@ -15,7 +15,7 @@ from brancher.symbolic.blends import Blend, with_bias
 from brancher.symbolic.expressions import Expression, as_expression
 from brancher.symbolic.families import FAMILIES, Argument, Family
 from brancher.symbolic.observations import as_data
-from brancher.symbolic.old_names import argument_hint, variable_hint
+from brancher.symbolic.old_names import argument_hint, missing
 from brancher.symbolic.parameters import Parameter, learnable
 
 if TYPE_CHECKING:
@@ -384,7 +384,4 @@ globals().update(VARIABLES)
 
 
 def __getattr__(name: str) -> Any:
-    known = [*VARIABLES, "RandomVariable"]
-    raise AttributeError(
-        f"module {__name__!r}: expected one of its variables, got '{name}'{variable_hint(name, known)}"
-    )
+    raise missing(__name__, name, [*VARIABLES, "RandomVariable"])

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from brancher.errors import GuideError, ParamError, SiteError, SiteTypeError
+from brancher import symbolic
+from brancher.errors import AbsentNameError, GuideError, ParamError, SiteError, SiteTypeError
 from brancher.plots import plot_density, plot_posterior
 from brancher.symbolic import (
     BF,
@@ -84,8 +85,11 @@ def test_old_argument_error_says_the_new_name(make: Any, hint: str) -> None:
 
 @pytest.mark.parametrize("name", ["NormalStandardVariable", "BernulliVariable"])
 def test_old_class_error_says_the_new_name(name: str) -> None:
-    with pytest.raises(AttributeError, match="it is called '(Normal|Bernoulli)Variable' here"):
-        getattr(variables, name)
+    for module in (variables, symbolic):
+        with pytest.raises(AbsentNameError, match="it is called '(Normal|Bernoulli)Variable' here"):
+            getattr(module, name)
+    with pytest.raises(AttributeError, match="did you mean 'NormalVariable'"):
+        symbolic.NormlVariable  # noqa: B018
 
 
 def test_variable_is_fitted_as_its_model() -> None:

@@ -317,7 +317,28 @@ def test_variables_by_hand() -> None:
     assert list(series.get_timeseries_sample(2).index) == ["first", "second"]
 
 
+def test_measurements_by_hand() -> None:
+    x = [NormalVariable(0.0, 1.0, "a")]
+    x.append(NormalVariable(x[0], 0.1, "b"))
+    y = [NormalVariable(each, 0.5, f"seen {each.name}") for each in x]
+    seen = LatentTimeSeriesModel(x, y, [2020, 2021])
+    seen.observe({2021: 1.0})
+    assert y[1].data == 1.0 and not y[0].is_observed
+    assert list(seen.get_timeseries_sample(3).index) == [2020, 2021]
+    assert [v.name for v in seen.latent.series] == ["a", "b"]
+    fit(seen, (100, 0.1), (50, 0.01), inference_method=inference.ReverseKL(automatic="structured"))
+    frame = seen.latent.get_posterior_timeseries_sample(4000, model=seen, seed=0)
+    # b is 1.0 seen through N(0, .25), prior variance 1.01.
+    assert frame.loc[2021].mean() == pytest.approx(1.01 / 1.26, abs=0.05)
+
+
 # Errors
+
+
+def test_other_number_of_measurements_error() -> None:
+    x = [NormalVariable(0.0, 1.0, name) for name in "ab"]
+    with pytest.raises(SiteError, match="a measurement for each of 2 times, got 1"):
+        LatentTimeSeriesModel(x, [NormalVariable(x[0], 1.0, "y")])
 
 
 def test_time_that_is_none_error() -> None:

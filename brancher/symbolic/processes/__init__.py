@@ -15,7 +15,8 @@ from brancher.symbolic.processes.markov import MarkovProcess
 from brancher.symbolic.processes.means import ConstantMean, Mean, MeanFunction
 from brancher.symbolic.processes.series import DiscreteTimeSeries, TimeSeries
 
-# Short names, under which programs import them mostly.
+# Other names, under which programs import them mostly.
+TimeSeriesModel = DiscreteTimeSeries
 SquaredExponential = SquaredExponentialCovariance
 Exponential = ExponentialCovariance
 Matern = MaternCovariance
@@ -45,6 +46,7 @@ __all__ = [
     "SquaredExponential",
     "SquaredExponentialCovariance",
     "TimeSeries",
+    "TimeSeriesModel",
     "WhiteNoise",
     "WhiteNoiseCovariance",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from brancher.errors import SiteTypeError
+from brancher.errors import SiteError, SiteTypeError
 from brancher.symbolic.processes.markov import timed
-from brancher.symbolic.processes.series import TimeSeries
+from brancher.symbolic.processes.series import DiscreteTimeSeries, TimeSeries, check_variables
 from brancher.symbolic.variables import Variable
 
 
@@ -17,9 +17,10 @@ class LatentTimeSeriesModel(TimeSeries):
     Times without data are gaps: the hidden series goes on through them.
 
     Args:
-        latent: the hidden series.
+        latent: the hidden series; or its variables, in the order of time.
         measure: makes the measurement of a time, ``lambda t, x: NormalVariable(x, 0.3, f"y{t}")``, from its
-            hidden variable. A name without the time gets it.
+            hidden variable. A name without the time gets it. Or the measurements themselves, one a time.
+        times: labels of the times of hidden variables that are given; 0, 1, ... for None.
 
     Attributes:
         latent: the hidden series; its posterior is drawn by
@@ -27,6 +28,7 @@ class LatentTimeSeriesModel(TimeSeries):
 
     Raises:
         SiteTypeError: ``latent`` is no series, or ``measure`` no function or does not give variables.
+        SiteError: there are more or fewer measurements than times.
 
     Example:
         >>> from brancher.symbolic import LatentTimeSeriesModel, MarkovProcess, NormalVariable, inference
@@ -41,13 +43,30 @@ class LatentTimeSeriesModel(TimeSeries):
 
     keeps_data = False
 
-    def __init__(self, latent: TimeSeries, measure: Callable[[Any, Variable], Variable]) -> None:
-        if not isinstance(latent, TimeSeries) or not callable(measure):
+    def __init__(
+        self,
+        latent: TimeSeries | Sequence[Variable],
+        measure: Callable[[Any, Variable], Variable] | Sequence[Variable],
+        times: Iterable[Any] | None = None,
+    ) -> None:
+        if isinstance(latent, (list, tuple)):
+            latent = DiscreteTimeSeries(latent, times)
+        given = check_variables(type(self).__name__, measure) if isinstance(measure, (list, tuple)) else None
+        if not isinstance(latent, TimeSeries) or (given is None and not callable(measure)):
             raise SiteTypeError(
                 "LatentTimeSeriesModel: expected a series and a function of time and hidden variable, got "
                 f"{type(latent).__name__} and {type(measure).__name__}"
             )
-        self.latent, self.measure = latent, measure
+        if given is not None and len(given) != len(latent.times):
+            raise SiteError(
+                f"LatentTimeSeriesModel: expected a measurement for each of {len(latent.times)} times, got "
+                f"{len(given)}; leave out data where there are none"
+            )
+        self.latent = latent
+        self.measure: Any = measure
+        self._given: dict[Any, Variable] | None = None
+        if given is not None:
+            self._given = dict(zip(latent.times, given, strict=True))
         times = latent.times
         super().__init__([self._measured(time) for time in times], times)
         # Both keep the same time.
@@ -55,6 +74,8 @@ class LatentTimeSeriesModel(TimeSeries):
 
     def _measured(self, time: Any) -> Variable:
         hidden = self.latent.at(time)
+        if self._given is not None:
+            return self._given[time] if time in self._given else super()._next(time)
         return timed(self.measure(time, hidden), time, type(self).__name__, [hidden])
 
     def _next(self, time: Any) -> Variable:

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch.distributions import constraints
+from torch.distributions.transforms import SigmoidTransform, Transform
 from torch.distributions.transforms import SoftplusTransform as TorchSoftplusTransform
-from torch.distributions.transforms import Transform
 from torch.nn import functional as F
 
+from brancher.distributions import constraints as own_constraints
+from brancher.distributions.constraints import same_value
 from brancher.distributions.matrix_transforms import exact_softplus, inverse_softplus
 from brancher.errors import DistributionError
 
@@ -38,6 +40,77 @@ class SoftplusTransform(TorchSoftplusTransform):
     def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Log of the slope, which is a sigmoid."""
         return F.logsigmoid(x)
+
+
+class ExtendedIntervalTransform(Transform):
+    """Increasing map from the reals to an interval whose ends may be infinite, entry by entry.
+
+    A sigmoid between two finite ends, an exponential from one, the identity without any.
+
+    Args:
+        lower: tensor; may hold -inf.
+        upper: tensor; may hold inf.
+
+    Example:
+        >>> t = ExtendedIntervalTransform(torch.zeros(2), torch.tensor([1.0, torch.inf]))
+        >>> t(torch.zeros(2))
+        tensor([0.5000, 1.0000])
+    """
+
+    domain = constraints.real
+    bijective = True
+    sign = +1
+
+    def __init__(self, lower: torch.Tensor, upper: torch.Tensor, cache_size: int = 0) -> None:
+        super().__init__(cache_size=cache_size)
+        self.lower, self.upper = torch.broadcast_tensors(lower, upper)
+
+    @property
+    def codomain(self) -> Any:  # type: ignore[override]
+        """The interval."""
+        return own_constraints.extended_interval(self.lower, self.upper)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ExtendedIntervalTransform):
+            return False
+        return same_value([self.lower, self.upper], [other.lower, other.upper])
+
+    def __hash__(self) -> int:
+        return hash(ExtendedIntervalTransform)
+
+    def with_cache(self, cache_size: int = 1) -> ExtendedIntervalTransform:
+        """Return the same map with another cache size."""
+        return ExtendedIntervalTransform(self.lower, self.upper, cache_size)
+
+    def _parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Which ends are finite, and the ends with a harmless number for an infinite one."""
+        has_lower, has_upper = self.lower.isfinite(), self.upper.isfinite()
+        lower = torch.where(has_lower, self.lower, 0.0)
+        return has_lower, has_upper, lower, torch.where(has_upper, self.upper, lower + 1.0)
+
+    def _pick(self, both: Any, only_lower: Any, only_upper: Any, neither: Any) -> torch.Tensor:
+        has_lower, has_upper, _, _ = self._parts()
+        bounded_below = torch.where(has_upper, both, only_lower)
+        return torch.where(has_lower, bounded_below, torch.where(has_upper, only_upper, neither))
+
+    def _call(self, x: torch.Tensor) -> torch.Tensor:
+        _, _, lower, upper = self._parts()
+        between = lower + (upper - lower) * SigmoidTransform()(x)
+        return self._pick(between, lower + x.exp(), upper - (-x).exp(), x)
+
+    def _inverse(self, y: torch.Tensor) -> torch.Tensor:
+        has_lower, has_upper, lower, upper = self._parts()
+        above = torch.where(has_lower, y - lower, 0.5)
+        below = torch.where(has_upper, upper - y, 0.5)
+        tiny = torch.finfo(y.dtype).tiny
+        log_above, log_below = above.clamp(min=tiny).log(), below.clamp(min=tiny).log()
+        return self._pick(log_above - log_below, log_above, -log_below, y)
+
+    def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Log of the slope."""
+        _, _, lower, upper = self._parts()
+        between = (upper - lower).log() + F.logsigmoid(x) + F.logsigmoid(-x)
+        return self._pick(between, x, -x, torch.zeros_like(x))
 
 
 class ELUTransform(Transform):

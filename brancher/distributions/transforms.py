@@ -27,13 +27,13 @@ from torch.distributions.transforms import (
     Transform,
     identity_transform,
 )
-from torch.nn.functional import logsigmoid
 
 from brancher.absent import refuse
 from brancher.distributions import constraints
 from brancher.distributions.constraints import same_value
 from brancher.distributions.elementwise_transforms import (
     ELUTransform,
+    ExtendedIntervalTransform,
     LeakyReLUTransform,
     PositivePowerTransform,
     SoftplusTransform,
@@ -58,7 +58,15 @@ from brancher.distributions.flows import (
     spline_coupling,
 )
 from brancher.distributions.flows import conditional as _conditional
+from brancher.distributions.flows.block import BlockAutoregressive, block_autoregressive
 from brancher.distributions.flows.conditional import *  # noqa: F403
+from brancher.distributions.flows.linear import (
+    Householder,
+    MatrixExponential,
+    householder,
+    matrix_exponential,
+)
+from brancher.distributions.flows.radial import Radial, radial
 from brancher.distributions.matrix_transforms import (
     CorrCholeskyTransform,
     CorrMatrixTransform,
@@ -79,6 +87,7 @@ __all__ = [
     "AffineAutoregressive",
     "AffineCoupling",
     "AffineTransform",
+    "BlockAutoregressive",
     "CatTransform",
     "ComposeTransform",
     "ComposeTransformModule",
@@ -88,11 +97,13 @@ __all__ = [
     "ELUTransform",
     "ExpTransform",
     "ExtendedIntervalTransform",
+    "Householder",
     "IndependentTransform",
     "LeakyReLUTransform",
     "LowerCholeskyAffine",
     "LowerCholeskyTransform",
     "LowerCholeskyVectorTransform",
+    "MatrixExponential",
     "Normalize",
     "OrderedTransform",
     "Permute",
@@ -102,6 +113,7 @@ __all__ = [
     "PositiveDefiniteTransform",
     "PositivePowerTransform",
     "PowerTransform",
+    "Radial",
     "ReshapeTransform",
     "SigmoidTransform",
     "SoftmaxTransform",
@@ -121,88 +133,21 @@ __all__ = [
     "UnitLowerCholeskyVectorTransform",
     "affine_autoregressive",
     "affine_coupling",
+    "block_autoregressive",
     "elu",
+    "householder",
     "identity_transform",
     "iterated",
     "leaky_relu",
+    "matrix_exponential",
     "permute",
     "planar",
+    "radial",
     "spline",
     "spline_autoregressive",
     "spline_coupling",
 ]
 __all__ += _conditional.__all__
-
-
-class ExtendedIntervalTransform(Transform):
-    """Increasing map from the reals to an interval whose ends may be infinite, entry by entry.
-
-    A sigmoid between two finite ends, an exponential from one, the identity without any.
-
-    Args:
-        lower: tensor; may hold -inf.
-        upper: tensor; may hold inf.
-
-    Example:
-        >>> t = ExtendedIntervalTransform(torch.zeros(2), torch.tensor([1.0, torch.inf]))
-        >>> t(torch.zeros(2))
-        tensor([0.5000, 1.0000])
-    """
-
-    domain = torch_constraints.real
-    bijective = True
-    sign = +1
-
-    def __init__(self, lower: torch.Tensor, upper: torch.Tensor, cache_size: int = 0) -> None:
-        super().__init__(cache_size=cache_size)
-        self.lower, self.upper = torch.broadcast_tensors(lower, upper)
-
-    @property
-    def codomain(self) -> Any:  # type: ignore[override]
-        """The interval."""
-        return constraints.extended_interval(self.lower, self.upper)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ExtendedIntervalTransform):
-            return False
-        return same_value([self.lower, self.upper], [other.lower, other.upper])
-
-    def __hash__(self) -> int:
-        return hash(ExtendedIntervalTransform)
-
-    def with_cache(self, cache_size: int = 1) -> ExtendedIntervalTransform:
-        """Return the same map with another cache size."""
-        return ExtendedIntervalTransform(self.lower, self.upper, cache_size)
-
-    def _parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Which ends are finite, and the ends with a harmless number for an infinite one."""
-        has_lower, has_upper = self.lower.isfinite(), self.upper.isfinite()
-        lower = torch.where(has_lower, self.lower, 0.0)
-        return has_lower, has_upper, lower, torch.where(has_upper, self.upper, lower + 1.0)
-
-    def _pick(self, both: Any, only_lower: Any, only_upper: Any, neither: Any) -> torch.Tensor:
-        has_lower, has_upper, _, _ = self._parts()
-        bounded_below = torch.where(has_upper, both, only_lower)
-        return torch.where(has_lower, bounded_below, torch.where(has_upper, only_upper, neither))
-
-    def _call(self, x: torch.Tensor) -> torch.Tensor:
-        _, _, lower, upper = self._parts()
-        between = lower + (upper - lower) * SigmoidTransform()(x)
-        return self._pick(between, lower + x.exp(), upper - (-x).exp(), x)
-
-    def _inverse(self, y: torch.Tensor) -> torch.Tensor:
-        has_lower, has_upper, lower, upper = self._parts()
-        above = torch.where(has_lower, y - lower, 0.5)
-        below = torch.where(has_upper, upper - y, 0.5)
-        tiny = torch.finfo(y.dtype).tiny
-        log_above, log_below = above.clamp(min=tiny).log(), below.clamp(min=tiny).log()
-        return self._pick(log_above - log_below, log_above, -log_below, y)
-
-    def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Log of the slope."""
-        _, _, lower, upper = self._parts()
-        between = (upper - lower).log() + logsigmoid(x) + logsigmoid(-x)
-        return self._pick(between, x, -x, torch.zeros_like(x))
 
 
 class OrderedTransform(SameKind):

@@ -6,6 +6,7 @@ from brancher.distributions.flows.affine import (
     affine_autoregressive,
     affine_coupling,
 )
+from brancher.distributions.flows.block import BlockAutoregressive, block_autoregressive
 from brancher.distributions.flows.conditional import (
     ConditionalAffineAutoregressive,
     ConditionalAffineCoupling,
@@ -24,9 +25,16 @@ from brancher.distributions.flows.conditional import (
     conditional_spline_autoregressive,
 )
 from brancher.distributions.flows.dense import DenseNN
+from brancher.distributions.flows.linear import (
+    Householder,
+    MatrixExponential,
+    householder,
+    matrix_exponential,
+)
 from brancher.distributions.flows.masked import AutoRegressiveNN, MaskedLinear
 from brancher.distributions.flows.module import ComposeTransformModule, TransformModule, iterated
 from brancher.distributions.flows.planar import Planar, planar
+from brancher.distributions.flows.radial import Radial, radial
 from brancher.distributions.flows.splines import (
     Spline,
     SplineAutoregressive,
@@ -40,6 +48,7 @@ __all__ = [
     "AffineAutoregressive",
     "AffineCoupling",
     "AutoRegressiveNN",
+    "BlockAutoregressive",
     "ComposeTransformModule",
     "ConditionalAffineAutoregressive",
     "ConditionalAffineCoupling",
@@ -52,21 +61,28 @@ __all__ = [
     "ConditionalTransform",
     "ConditionalTransformModule",
     "DenseNN",
+    "Householder",
     "MaskedLinear",
+    "MatrixExponential",
     "Planar",
+    "Radial",
     "Spline",
     "SplineAutoregressive",
     "SplineCoupling",
     "TransformModule",
     "affine_autoregressive",
     "affine_coupling",
+    "block_autoregressive",
     "conditional_affine_autoregressive",
     "conditional_affine_coupling",
     "conditional_planar",
     "conditional_spline",
     "conditional_spline_autoregressive",
+    "householder",
     "iterated",
+    "matrix_exponential",
     "planar",
+    "radial",
     "spline",
     "spline_autoregressive",
     "spline_coupling",

@@ -1,12 +1,15 @@
-"""NUTS on eight posteriors of posteriordb and a hierarchical model, beside NumPyro and Pyro.
+"""NUTS on eight posteriors of posteriordb and a hierarchical model, beside NumPyro, nutpie and Pyro.
 
-    python benchmarks/nuts.py [--chains 1 4] [--models arK ...] [--libraries brancher numpyro pyro] [--write]
+    python benchmarks/nuts.py [--chains 1 4] [--models arK ...] [--libraries brancher numpyro ...] [--write]
 
 Every (library, model, chains) runs in a process of its own, one after the other, on one core where the system
 can pin one. ``first`` is the wall time of 1000 + 1000 draws from before the import to the last draw,
-compilation included. ``cpu`` is the processor time of 1000 more draws from the adapted chains, nothing
+compilation included. ``cpu`` is the processor time of 4000 more draws from the adapted chains, nothing
 compiled; the smallest bulk ESS of the flat unconstrained draws is divided by it. Processor time, because
-others may share the machine.
+others may share the machine. ``ratio`` is this library's ESS per second over that of the row.
+
+nutpie samples this library's density, compiled, through its Python interface; its ``cpu`` is the share of the
+whole run that its draws' gradients have. Pyro has few draws (200 + 200), on eight schools alone.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ MODELS = (
     "low_dim_gauss_mix",
     "groups",
 )
-DRAWS = 1000
+DRAWS, TIMED = 1000, 4000
 
 
 def min_ess(draws: Any) -> float:
@@ -48,7 +51,13 @@ def min_ess(draws: Any) -> float:
 
 
 def run_brancher(
-    model: str, chains: int, begin: float, warmup: int = DRAWS, count: int = DRAWS, kernel: str = "NUTS"
+    model: str,
+    chains: int,
+    begin: float,
+    warmup: int = DRAWS,
+    count: int = DRAWS,
+    timed: int = TIMED,
+    kernel: str = "NUTS",
 ) -> dict[str, float]:
     """Measure this library."""
     import torch
@@ -70,7 +79,7 @@ def run_brancher(
     first = time.time() - begin
     sampler = mcmc._samplers[0]
     cpu, wall = time.process_time(), time.perf_counter()
-    sampler.run(2 * count)
+    sampler.run(count + timed)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     draws, stats = sampler.draws()
     gradients = float(stats[:, count:, 1].sum())
@@ -84,7 +93,13 @@ def run_brancher(
 
 
 def run_numpyro(
-    model: str, chains: int, begin: float, warmup: int = DRAWS, count: int = DRAWS, kernel: str = "NUTS"
+    model: str,
+    chains: int,
+    begin: float,
+    warmup: int = DRAWS,
+    count: int = DRAWS,
+    timed: int = TIMED,
+    kernel: str = "NUTS",
 ) -> dict[str, float]:
     """Measure NumPyro: ``MCMC.run`` for the first call, a compiled scan of its kernel for the rest."""
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -110,14 +125,14 @@ def run_numpyro(
             state = sampler.sample(state, args, {})
             return state, (state.z, state.num_steps)
 
-        return jax.lax.scan(one, state, None, length=count)
+        return jax.lax.scan(one, state, None, length=timed)
 
     compiled = jax.jit(more)
     state, _ = jax.block_until_ready(compiled(mcmc.last_state))
     cpu, wall = time.process_time(), time.perf_counter()
     state, (z, steps) = jax.block_until_ready(compiled(state))
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    shape = (count, chains, -1)
+    shape = (timed, chains, -1)
     flat = np.concatenate([np.asarray(v).reshape(shape) for v in jax.tree.leaves(z)], -1).swapaxes(0, 1)
     return {
         "first": first,
@@ -171,7 +186,45 @@ def run_pyro(model: str, chains: int, begin: float) -> dict[str, float]:
     return {"first": nothing, "cpu": cpu, "wall": nothing, "gradients": nothing, "ess": min_ess(draws)}
 
 
-RUNNERS = {"brancher": run_brancher, "numpyro": run_numpyro, "pyro": run_pyro}
+def run_nutpie(model: str, chains: int, begin: float) -> dict[str, float]:
+    """Measure nutpie on this library's compiled density."""
+    import numpy as np
+    import nutpie
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    sys.path.insert(0, str(HERE))
+    import nuts_models
+
+    from brancher.infer import FlatDensity
+
+    function, args = (nuts_models.posteriors() | {"groups": (nuts_models.groups, nuts_models.group_data())})[
+        model
+    ]
+    density = FlatDensity(function, args)
+    compiled = nutpie.compiled_pyfunc.from_pyfunc(
+        ndim=density.dim,
+        make_logp_fn=lambda: density,
+        make_expand_fn=lambda *_: lambda flat: {"flat": flat.copy()},
+        expanded_dtypes=[np.dtype("float64")],
+        expanded_shapes=[(density.dim,)],
+        expanded_names=["flat"],
+        make_initial_point_fn=density.initial,
+    )
+    options = {"tune": DRAWS, "chains": chains, "cores": 1, "seed": 1, "progress_bar": False}
+    nutpie.sample(compiled, draws=10, **options | {"tune": 10})
+    cpu, wall = time.process_time(), time.perf_counter()
+    found = nutpie.sample(compiled, draws=TIMED, save_warmup=True, **options)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    steps = float(np.asarray(found.sample_stats["n_steps"]).sum())
+    share = steps / (steps + float(np.asarray(found.warmup_sample_stats["n_steps"]).sum()))
+    draws = np.asarray(found.posterior["flat"]).copy()
+    spent = {"cpu": cpu * share, "wall": wall * share}
+    return {"first": math.nan, **spent, "gradients": steps, "ess": min_ess(draws)}
+
+
+RUNNERS = {"brancher": run_brancher, "numpyro": run_numpyro, "nutpie": run_nutpie, "pyro": run_pyro}
 
 
 def measure(library: str, model: str, chains: int) -> dict[str, float] | None:
@@ -196,7 +249,7 @@ def versions() -> str:
     """What was measured."""
     from importlib.metadata import version
 
-    names = ("torch", "numpyro", "jax", "pyro-ppl")
+    names = ("torch", "numpyro", "jax", "nutpie", "pyro-ppl")
     return f"{time.strftime('%Y-%m-%d')}, " + ", ".join(f"{name} {version(name)}" for name in names)
 
 
@@ -205,7 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chains", type=int, nargs="*", default=[1, 4])
     parser.add_argument("--models", nargs="*", default=list(MODELS))
-    parser.add_argument("--libraries", nargs="*", default=["brancher", "numpyro", "pyro"])
+    parser.add_argument("--libraries", nargs="*", default=list(RUNNERS))
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/nuts.md")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -230,7 +283,7 @@ def table(chain_counts: list[int], models: list[str], libraries: list[str]) -> l
     emit(head + " ratio |")
     emit("|---" * 10 + "|")
     for chains in chain_counts:
-        ratios: list[float] = []
+        ratios: dict[str, list[float]] = {library: [] for library in libraries[1:]}
         for model in models:
             base: float | None = None
             for library in libraries:
@@ -243,14 +296,18 @@ def table(chain_counts: list[int], models: list[str], libraries: list[str]) -> l
                 rate = found["ess"] / found["cpu"]
                 base = rate if library == "brancher" else base
                 ratio = (base or math.nan) / rate
-                if library == "numpyro":
-                    ratios.append(ratio)
-                each, per_draw = 1e6 * found["cpu"] / found["gradients"], found["gradients"] / chains / DRAWS
+                if library in ratios:
+                    ratios[library].append(ratio)
+                each, per_draw = 1e6 * found["cpu"] / found["gradients"], found["gradients"] / chains / TIMED
                 emit(
                     f"| {model} | {chains} | {library} | {found['first']:.1f} | {found['cpu']:.3f} | "
-                    f"{each:.2f} | {per_draw:.1f} | {found['ess']:.0f} | {rate:.0f} | {ratio:.2f} |"
+                    f"{each:.2f} | {per_draw:.1f} | {found['ess']:.0f} | {rate:.0f} | {ratio:.2f} |".replace(
+                        " nan ", " "
+                    )
                 )
-        emit(f"| geometric mean | {chains} | brancher / numpyro | | | | | | | {geometric_mean(ratios):.2f} |")
+        for library, values in ratios.items():
+            mean = f"{geometric_mean(values):.2f}"
+            emit(f"| geometric mean | {chains} | {libraries[0]} / {library} | | | | | | | {mean} |")
     return lines
 
 

@@ -97,6 +97,9 @@ INSTEAD: dict[str, dict[str, str]] = {
         "SymmetricStableReparam": "use a StudentT law with StudentTReparam",
         "UnitJacobianReparam": "use TransformReparam, or write an infer.reparam.Reparam",
     },
+    "brancher.infer.importance": {
+        "vectorized_importance_weights": "use Importance(model, guide, num_samples).run(*args).log_weights",
+    },
     "brancher.infer.inspect": {
         "get_dependencies": "use brancher.render_model, whose picture shows what depends on what",
     },

@@ -18,7 +18,7 @@ from brancher.errors import AbsentNameError, nearest
 _NAMES = "brancher.pyro_names"
 _HANDLERS = ("brancher.handlers", f"{_NAMES}.effects", f"{_NAMES}.sites", f"{_NAMES}.switches")
 _NUMBERS = (f"{_NAMES}.numbers", f"{_NAMES}.switches", f"{_NAMES}.sites")
-_ELBO = ("brancher.infer", *_NUMBERS)
+_ELBO = ("brancher.infer", f"{_NAMES}.pairs", *_NUMBERS)
 _DIST = ("brancher.distributions", f"{_NAMES}.numbers", f"{_NAMES}.switches")
 _MCMC = (f"{_NAMES}.draws", "brancher.infer", "brancher.infer.mcmc", *_NUMBERS)
 _OPTIM = ("brancher.optim",)
@@ -84,6 +84,9 @@ RENAMED: dict[str, str] = {
     **{_class_name(handler): f"brancher.handlers:{handler}" for handler in _OURS},
 }
 
+#: Modules that make their names when they are asked for.
+_MADE_ON_DEMAND = frozenset(_OPTIM)
+
 #: Names that a module of ours lacks where Pyro's module of that name has them.
 ELSEWHERE: dict[str, tuple[str, ...]] = {
     "brancher.distributions": ("brancher.distributions.transforms",),
@@ -91,6 +94,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "brancher.infer": (f"{_NAMES}.draws", "brancher.infer.mcmc", f"{_NAMES}.switches"),
     "brancher.poutine": _HANDLERS,
     "brancher.infer.mcmc": (f"{_NAMES}.draws",),
+    "brancher.infer.importance": (f"{_NAMES}.pairs", "brancher.infer.diagnostics"),
     "brancher.infer.mcmc.hmc": _MCMC,
     "brancher.infer.mcmc.nuts": _MCMC,
 }
@@ -106,7 +110,10 @@ def find(module: str, name: str) -> Any:
     if path in MODULES:
         return importlib.import_module(path)
     for place in (*MODULES.get(module, ()), *ELSEWHERE.get(module, ())):
-        found = vars(importlib.import_module(place)).get(name)
+        home = importlib.import_module(place)
+        found = vars(home).get(name)
+        if found is None and place in _MADE_ON_DEMAND and not name.startswith("_"):
+            found = getattr(home, name, None)
         if found is not None:
             return found
     if name in RENAMED and (module in MODULES or module in ELSEWHERE):

@@ -232,3 +232,54 @@ def test_random_walk_under_pyros_name():
 
     kernel = RandomWalkKernel(lambda: brancher.sample("x", dist.Normal(0.0, 1.0)), init_step_size=0.3)
     assert isinstance(kernel, infer.RandomWalk) and kernel.step_size == 0.3
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("optim", "Adam"),
+        ("clipped_adam", "ClippedAdam"),
+        ("pytorch_optimizers", "ExponentialLR"),
+        ("lr_scheduler", "SGD"),
+    ],
+)
+def test_optimizers_are_found_under_pyros_paths(path, name):
+    module = importlib.import_module(f"brancher.optim.{path}")
+    assert type(getattr(module, name)) is type(getattr(brancher.optim, name))
+
+
+def test_importance_trace_pairs_and_scores():
+    from brancher.infer.enum import get_importance_trace
+
+    loc = torch.tensor(0.3, requires_grad=True)
+
+    def model(x):
+        z = brancher.sample("z", dist.Normal(0.0, 1.0))
+        brancher.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        brancher.sample("z", dist.Normal(loc, 1.0))
+
+    for detach in (False, True):
+        record, drawn = get_importance_trace("flat", 0, model, guide, (torch.tensor(1.0),), {}, detach)
+        z = drawn.nodes["z"]["value"]
+        expected = dist.Normal(z, 1.0).log_prob(torch.tensor(1.0))
+        torch.testing.assert_close(record.nodes["x"]["log_prob_sum"], expected)
+        assert z.requires_grad is not detach and drawn.nodes["z"]["log_prob"].requires_grad
+
+
+def test_psis_diagnostic_is_the_shape_of_the_weights():
+    from brancher.infer.importance import psis_diagnostic
+
+    def model():
+        brancher.sample("z", dist.Normal(0.0, 1.0))
+
+    def narrow():
+        brancher.sample("z", dist.Normal(0.0, 0.3))
+
+    torch.manual_seed(0)
+    assert (
+        psis_diagnostic(model, lambda: brancher.sample("z", dist.Normal(0.1, 1.0)), num_particles=500) < 0.5
+    )
+    with pytest.warns(UserWarning, match="k-hat"):
+        assert psis_diagnostic(model, narrow, num_particles=500, max_simultaneous_particles=100) > 0.5

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from brancher.absent import refuse
 from brancher.distributions import Empirical
 from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError
@@ -23,6 +24,9 @@ from brancher.infer.pairing import paired_traces
 from brancher.infer.replicate import lay_out, replicate
 from brancher.infer.samples import Samples, labels_of
 from brancher.params import undone_on_error
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
 
 Fn = Callable[..., Any]
 

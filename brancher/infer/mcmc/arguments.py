@@ -1,4 +1,4 @@
-"""Whether a run has the arguments that an earlier one had."""
+"""What `MCMC` is given: numbers that make sense, and whether a run has the arguments of an earlier one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+from brancher.errors import InferenceError
 
 
 def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
@@ -30,3 +32,15 @@ def same(before: list[Any], now: list[Any]) -> bool:
         elif old is not new and not (type(old) is type(new) and bool(old == new)):
             return False
     return True
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """Refuse a number of draws or chains that is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InferenceError(f"MCMC: expected {name} as an int >= {least}, got {value!r}")
+
+
+def one_chain(params: dict[str, Tensor], chains: int) -> dict[str, Tensor]:
+    """Drop a dimension of chains that all parameters share."""
+    shared = chains > 1 and all(value.dim() > 0 and value.shape[0] == chains for value in params.values())
+    return {name: value[0] for name, value in params.items()} if shared else params

@@ -14,7 +14,7 @@ from torch.distributions.transforms import Transform
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError, UnsupportedError
 from brancher.infer.log_likelihood import log_likelihood
 from brancher.infer.mcmc import rng
-from brancher.infer.mcmc.arguments import remember, same
+from brancher.infer.mcmc.arguments import check_count, one_chain, remember, same
 from brancher.infer.mcmc.density import FunctionDensity
 from brancher.infer.mcmc.engine import STATS, Compile, Engine, make_engine, plain_density
 from brancher.infer.mcmc.hook import Hook, HookFn, both, check_hook
@@ -97,9 +97,9 @@ class MCMC:
             raise InferenceTypeError(
                 f"MCMC: expected a kernel such as NUTS(model), got {type(kernel).__name__}; wrap the model"
             )
-        _check_count("num_samples", num_samples, 1)
-        _check_count("num_chains", num_chains, 1)
-        _check_count("warmup_steps", num_samples if warmup_steps is None else warmup_steps, 0)
+        check_count("num_samples", num_samples, 1)
+        check_count("num_chains", num_chains, 1)
+        check_count("warmup_steps", num_samples if warmup_steps is None else warmup_steps, 0)
         if chain_method not in _METHODS:
             raise InferenceError(f"MCMC: expected chain_method as one of {_METHODS}, got {chain_method!r}")
         if kernel.potential_fn is not None and not initial_params:
@@ -222,15 +222,25 @@ class MCMC:
         draws = Samples({name: self._grouped()[name] for name in latent}, batch_ndims=2)
         return log_likelihood(self._density.model, draws, *self._density.args, **self._density.kwargs)
 
-    def to_arviz(self) -> Any:
+    def to_arviz(
+        self,
+        prior: Mapping[str, Tensor] | None = None,
+        posterior_predictive: Mapping[str, Tensor] | None = None,
+    ) -> Any:
         """The run for ArviZ, with log likelihood, observed data and sampler statistics.
+
+        Args:
+            prior: draws of ``Predictive(model, num_samples=...)``, ``(draws, *site)``; those of observed
+                sites become the group prior_predictive.
+            posterior_predictive: new data for every draw, as ``Predictive(model, get_samples())`` gives.
 
         Raises:
             MissingExtraError: ArviZ is not installed.
+            InferenceError: the predictive draws are not as many as the posterior's.
         """
         from brancher.infer.mcmc.arviz import to_arviz
 
-        return to_arviz(self._grouped(), self.stats, self._density)
+        return to_arviz(self._grouped(), self.stats, self._density, prior, posterior_predictive)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the run to a file; one that is there is replaced once the new one is whole."""
@@ -313,7 +323,7 @@ class MCMC:
                 "over the data"
             )
         params = self.initial_params or {}
-        params = _one_chain(params, self.num_chains)
+        params = one_chain(params, self.num_chains)
         return FunctionDensity(self.kernel.potential_fn, params, self.transforms)  # type: ignore[arg-type]
 
     def _make_engine(self, density: Any, example: Tensor) -> Engine:
@@ -384,14 +394,3 @@ class MCMC:
 
     def _tell(self, text: str) -> None:
         warnings.warn(text, BrancherWarning, stacklevel=3)
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InferenceError(f"MCMC: expected {name} as an int >= {least}, got {value!r}")
-
-
-def _one_chain(params: dict[str, Tensor], chains: int) -> dict[str, Tensor]:
-    """Drop a dimension of chains that all parameters share."""
-    shared = chains > 1 and all(value.dim() > 0 and value.shape[0] == chains for value in params.values())
-    return {name: value[0] for name, value in params.items()} if shared else params

@@ -64,12 +64,10 @@ INSTEAD: dict[str, dict[str, str]] = {
         "MHResampler": "use Importance and its resample",
         "TracePosterior": "use MCMC or Importance",
         "TracePredictive": "use Predictive",
-        "TraceTMC_ELBO": "use TraceEnum_ELBO, which sums over all values",
         "TraceTailAdaptive_ELBO": "use RenyiELBO",
         "Trace_MMD": "use Trace_ELBO",
         "resampler": "use Importance and its resample",
         "trace_mmd": "use Trace_ELBO",
-        "tracetmc_elbo": "use TraceEnum_ELBO, which sums over all values",
         "WeighedPredictive": "use Importance, its samples and weights",
     },
     "brancher.infer.autoguide": {

@@ -63,6 +63,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.infer.trace_mean_field_elbo": _ELBO,
     "brancher.infer.traceenum_elbo": _ELBO,
     "brancher.infer.tracegraph_elbo": _ELBO,
+    "brancher.infer.tracetmc_elbo": _ELBO,
     "brancher.infer.util": _ELBO,
     "brancher.nn.auto_reg_nn": ("brancher.nn",),
     "brancher.nn.dense_nn": ("brancher.nn",),

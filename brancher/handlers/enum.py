@@ -51,9 +51,11 @@ class enum(Messenger):  # noqa: N801
         first_available_dim: rightmost dimension to use, < 0, left of every plate.
         also_sequential: whether sites marked "sequential" are taken as well.
         given: what replayed sites vary with, by name: dimension to variable.
+        allow_draws: whether sites with ``"num_samples"`` beside their mark have so many draws.
 
     Raises:
         HandlerError: ``first_available_dim`` is no int < 0.
+        SiteError: a site with draws where these are not allowed, or a law without a finite support.
 
     Example:
         >>> model = lambda: sample("x", dist.Bernoulli(0.3), infer={"enumerate": "parallel"})
@@ -68,6 +70,7 @@ class enum(Messenger):  # noqa: N801
         first_available_dim: int = -1,
         also_sequential: bool = False,
         given: Mapping[str, Mapping[int, str]] | None = None,
+        allow_draws: bool = False,
     ) -> None:
         super().__init__(fn)
         if type(first_available_dim) is not int or first_available_dim >= 0:
@@ -76,7 +79,7 @@ class enum(Messenger):  # noqa: N801
                 "-1 - max_plate_nesting"
             )
         self.first_available_dim, self.also_sequential = first_available_dim, also_sequential
-        self.given = given or {}
+        self.given, self.allow_draws = given or {}, allow_draws
         self._seen: dict[str, _Seen] = {}
         self._last: dict[object, int] = {}
         self._called: dict[tuple[object, Path], list[MarkovScope]] = {}
@@ -96,7 +99,16 @@ class enum(Messenger):  # noqa: N801
             dim = self.first_available_dim
             while dim in message.enumerated or _varies(message, dim):
                 dim -= 1
-            message.value = _all_values(message, dim)
+            wanted = message.infer.get("num_samples")
+            if wanted is None:
+                message.value = _all_values(message, dim)
+            elif self.allow_draws:
+                message.value = _some_values(message, dim, wanted)
+            else:
+                raise SiteError(
+                    f"site '{message.name}': expected all values of the site, got num_samples={wanted} in "
+                    "its infer options; use TraceTMC_ELBO for draws, or leave num_samples out"
+                )
             message.enumerated[dim] = message.name
 
     def postprocess_message(self, message: Message) -> None:
@@ -208,6 +220,45 @@ def _steps() -> dict[object, int]:
 def _varies(message: Message, dim: int) -> bool:
     batch = message.fn.batch_shape
     return len(batch) >= -dim and batch[dim] > 1
+
+
+def _some_values(message: Message, dim: int, count: int) -> torch.Tensor:
+    """Draws along one dimension, and ``infer["log_proposal"]``, the density that each was drawn with.
+
+    Where the law varies with draws of earlier sites, the k-th draw is that given their k-th draws.
+    """
+    fn: Any = message.fn
+    earlier = [d for d in message.enumerated or () if _varies(message, d)]
+    if any(fn.batch_shape[d] != count for d in earlier):
+        raise SiteError(
+            f"site '{message.name}': expected num_samples={count} for all sites that it depends on, got "
+            f"{[fn.batch_shape[d] for d in earlier]}; give all sites one num_samples"
+        )
+    if earlier:
+        draws, rank = (fn.rsample() if fn.has_rsample else fn.sample()), len(fn.event_shape)
+        density = _diagonal(fn.log_prob(draws), earlier, dim)
+        values = _diagonal(draws, [d - rank for d in earlier], dim - rank)
+    else:
+        values = fn.rsample((count,)) if fn.has_rsample else fn.sample((count,))
+        density = fn.log_prob(values)
+        batch = values.shape[1 : values.dim() - len(fn.event_shape)]
+        ones = (1,) * (-1 - dim - len(batch))
+        values = values.reshape((count, *ones, *batch, *fn.event_shape))
+        density = density.reshape((count, *ones, *batch))
+    message.infer["log_proposal"] = density
+    return values
+
+
+def _diagonal(tensor: torch.Tensor, dims: list[int], target: int) -> torch.Tensor:
+    """Entries whose indices agree along some dimensions; they come to lie along ``target``, a free one."""
+    rank = max(tensor.dim(), -target)
+    tensor = tensor.reshape((1,) * (rank - tensor.dim()) + tensor.shape)
+    first, *others = (rank + dim for dim in dims)
+    for other in others:
+        low, high = min(first, other), max(first, other)
+        tensor = tensor.diagonal(dim1=low, dim2=high).movedim(-1, low).unsqueeze(high)
+        first = low
+    return tensor.transpose(first, rank + target)
 
 
 def _all_values(message: Message, dim: int) -> torch.Tensor:

@@ -18,6 +18,7 @@ from brancher.infer.elbo import (
     TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
+    TraceTMC_ELBO,
 )
 from brancher.infer.enumeration import config_enumerate, infer_discrete
 from brancher.infer.export import export
@@ -85,6 +86,7 @@ __all__ = [
     "TraceEnum_ELBO",
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
+    "TraceTMC_ELBO",
     "Trace_ELBO",
     "accuracy_table",
     "autoguide",

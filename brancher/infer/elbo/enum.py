@@ -57,6 +57,9 @@ class TraceEnum_ELBO(ELBO):  # noqa: N801
         True
     """
 
+    #: Whether sites may have draws instead of all values.
+    allow_draws = False
+
     def __init__(
         self,
         num_particles: int = 1,
@@ -109,12 +112,21 @@ class TraceEnum_ELBO(ELBO):  # noqa: N801
         first_dim: int,
     ) -> tuple[Trace, Trace]:
         """Traces of model and guide for the next values of the guide's sequential sites."""
-        each = queue(enum(guide, first_available_dim=first_dim), queue=todo, escape_fn=_is_next)
+        drawn = self.allow_draws
+        each = queue(
+            enum(guide, first_available_dim=first_dim, allow_draws=drawn), queue=todo, escape_fn=_is_next
+        )
         guide_trace = trace(each).get_trace(*args, **kwargs)
         given = {site.name: value_dims(site) for site in guide_trace.sites("sample") if not site.is_observed}
         leftmost = min([first_dim + 1, *(dim for dims in given.values() for dim in dims)])
         replayed = replay(model, trace=guide_trace)
-        summed = enum(replayed, first_available_dim=leftmost - 1, also_sequential=True, given=given)
+        summed = enum(
+            replayed,
+            first_available_dim=leftmost - 1,
+            also_sequential=True,
+            given=given,
+            allow_draws=drawn,
+        )
         return trace(summed).get_trace(*args, **kwargs), guide_trace
 
     def _checked(self, model_trace: Trace, guide_trace: Trace, size: int) -> Estimate:

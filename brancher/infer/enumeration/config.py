@@ -8,6 +8,7 @@ from typing import Any
 
 from brancher.errors import InferenceError, UnsupportedError
 from brancher.handlers import Message, infer_config
+from brancher.infer.draws import check_count
 
 
 def config_enumerate(
@@ -25,12 +26,13 @@ def config_enumerate(
             value, which allows a guide to branch on them; None to mark nothing.
         expand: whether values fill the batch dimensions of their site instead of broadcasting, for a
             function that joins them to other tensors.
-        num_samples: not supported: values are not sampled.
-        tmc: as ``num_samples``.
+        num_samples: draws of every latent site, continuous ones too, instead of all values; for
+            :class:`~brancher.infer.TraceTMC_ELBO`.
+        tmc: "diagonal", the way in which draws of a site follow those of earlier ones.
 
     Raises:
-        InferenceError: ``default`` is something else.
-        UnsupportedError: ``num_samples`` is given.
+        InferenceError: ``default`` or ``num_samples`` is something else.
+        UnsupportedError: ``num_samples`` is given for runs one by one, or ``tmc`` is something else.
 
     Example:
         >>> from brancher.infer import config_enumerate
@@ -43,21 +45,28 @@ def config_enumerate(
             f"config_enumerate: expected default as 'parallel', 'sequential' or None, got {default!r}"
         )
     if num_samples is not None:
-        raise UnsupportedError(
-            "config_enumerate: expected num_samples=None, got a number; all values are summed"
-        )
+        check_count("config_enumerate", "num_samples", num_samples)
+        if default != "parallel" or tmc != "diagonal":
+            raise UnsupportedError(
+                "config_enumerate: expected default='parallel' and tmc='diagonal' with num_samples, got "
+                f"{default!r} and {tmc!r}"
+            )
     if guide is None:
-        return functools.partial(config_enumerate, default=default, expand=expand)
+        return functools.partial(
+            config_enumerate, default=default, expand=expand, num_samples=num_samples, tmc=tmc
+        )
 
     def mark(site: Message) -> dict[str, Any]:
         is_chosen = (
             site.type == "sample"
             and not site.is_observed
             and "enumerate" not in site.infer
-            and getattr(site.fn, "has_enumerate_support", False)
+            and (num_samples is not None or getattr(site.fn, "has_enumerate_support", False))
         )
         if not is_chosen or default is None:
             return {}
+        if num_samples is not None:
+            return {"enumerate": default, "num_samples": num_samples}
         return {"enumerate": default, "expand": True} if expand else {"enumerate": default}
 
     return infer_config(guide, config_fn=mark)

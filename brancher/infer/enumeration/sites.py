@@ -26,7 +26,7 @@ def term_of(site: Message) -> Term:
     """The log-density of one site, with all rows of its plates."""
     score(site)
     density: torch.Tensor = site.unscaled_log_prob  # type: ignore[assignment]
-    return Term(named(site, density), frozenset(site.frames), _own_scale(site))
+    return Term(named(site, density), frozenset(site.frames), own_scale(site))
 
 
 def probability_of(site: Message) -> Term:
@@ -36,7 +36,7 @@ def probability_of(site: Message) -> Term:
     sum is one.
     """
     term = term_of(site)
-    if not is_enumerated(site) or (mask := _mask_of(site)) is None:
+    if not is_enumerated(site) or (mask := mask_of(site)) is None:
         return term
     factor = term.factor
     size = factor.tensor.shape[factor.labels.index(site.name)]
@@ -49,7 +49,7 @@ def probability_of(site: Message) -> Term:
     )
 
 
-def _mask_of(site: Message) -> torch.Tensor | None:
+def mask_of(site: Message) -> torch.Tensor | None:
     """Where a site counts; None for everywhere."""
     found: torch.Tensor | None = None
     fn: Any = site.fn
@@ -99,7 +99,7 @@ def is_enumerated(site: Message) -> bool:
     return not site.is_observed and site.name in value_dims(site).values()
 
 
-def _own_scale(site: Message) -> Any:
+def own_scale(site: Message) -> Any:
     """What handlers other than subsampled plates scale a site by."""
     scale = site.scale
     for frame in site.frames:

@@ -10,7 +10,7 @@ import torch
 from brancher import ParamStore, factor, get_param_store, handlers, markov, param, plate, sample
 from brancher import distributions as dist
 from brancher.distributions import constraints
-from brancher.errors import BrancherError, GuideError, InferenceError, SiteError, UnsupportedError
+from brancher.errors import BrancherError, GuideError, InferenceError, SiteError
 from brancher.handlers import enum
 from brancher.infer import SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate, infer_discrete
 from brancher.infer.autoguide import AutoNormal
@@ -487,9 +487,10 @@ def test_config_enumerate_leaves_marks_and_observations_alone():
     assert [nodes[name].infer.get("enumerate") for name in "abcd"] == ["parallel", "sequential", None, None]
 
 
-def test_config_enumerate_draws_error():
-    with pytest.raises(UnsupportedError, match="num_samples"):
-        config_enumerate(mixture, num_samples=3)
+def test_draws_instead_of_values_error():
+    marked = config_enumerate(lambda: sample("x", dist.Bernoulli(0.3)), num_samples=3)
+    with pytest.raises(SiteError, match="site 'x': expected all values of the site, got num_samples=3"):
+        TraceEnum_ELBO().loss(marked, lambda: None)
 
 
 def test_long_chain_uses_two_dimensions():

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from brancher.staging import backend, cache, graph, headers, native, scratch, simplify
+from brancher.staging import backend, cache, graph, headers, native, scratch, simplify, small_algebra
 from brancher.staging.graph import Traced, purify, unshared
 from brancher.staging.reasons import no_compiler
 
@@ -138,7 +138,7 @@ def _machine() -> str:
         [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
     )
     processor = flags[0] if flags else platform.processor()
-    parts = (native, headers, scratch, backend, graph, simplify)
+    parts = (native, headers, scratch, small_algebra, backend, graph, simplify)
     own = "".join(Path(str(part.__file__)).read_text() for part in parts)
     return cache.digest(torch.__version__, str(torch.version.git_version), sys.version, processor, own)
 

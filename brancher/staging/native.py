@@ -22,6 +22,7 @@ from pathlib import Path
 
 from brancher.staging import headers
 from brancher.staging.scratch import ENTRY, lighten
+from brancher.staging.small_algebra import inline_small_algebra
 
 _SOURCE = re.compile(r'cpp_wrapper_src = \(\nr"""(.*?)"""\n\)', re.DOTALL)
 _OUTPUTS = re.compile(r"\bnum_outputs=(\d+)")
@@ -162,7 +163,7 @@ def library_source(wrapper: str, small_headers: bool = True) -> str | None:
         return None
     unused = "\n".join(f"int32_t AOTInductor{name}() {{ return 1; }}" for name in _UNUSED)
     interface = _INTERFACE.replace("@OUTPUTS@", outputs.group(1)).replace("@UNUSED@", unused)
-    text = lighten(text.replace(_RELEASE, "", 1))
+    text = lighten(inline_small_algebra(text.replace(_RELEASE, "", 1)))
     if small_headers and headers.are_enough(text):
         return headers.lean(text + interface)
     return text + interface

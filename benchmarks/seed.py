@@ -33,6 +33,7 @@ from brancher.symbolic import (  # noqa: E402
     ProbabilisticModel,
 )
 from brancher.symbolic.methods import elbo  # noqa: E402
+from brancher.symbolic.paths import with_paths  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
@@ -83,7 +84,7 @@ def ours(model: ProbabilisticModel, way: str) -> Side:
     pair = model._pair()
     svi = SVI(
         pair.model,
-        pair.guide,
+        with_paths(pair.guide),
         SGD({"lr": LR}),
         elbo(pair, SAMPLES),
         store=pair.store,

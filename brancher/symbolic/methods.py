@@ -15,13 +15,14 @@ from brancher.symbolic.alone import alone
 from brancher.symbolic.data import DeterministicVariable
 from brancher.symbolic.gradients import ESTIMATORS, TaylorLoss, estimated
 from brancher.symbolic.pairs import Pair
+from brancher.symbolic.paths import with_paths
+from brancher.symbolic.program import Program
 from brancher.symbolic.variables import RandomVariable
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from brancher.symbolic.models import ProbabilisticModel
-    from brancher.symbolic.program import Program
 
 
 @dataclass
@@ -70,7 +71,8 @@ class ReverseKL(InferenceMethod):
     Args:
         gradient_estimator: ``"pathwise"``, ``"score"`` (score function, with a decaying average as control
             variate) or ``"taylor"`` (score function, with a first-order expansion as control variate) for all
-            variables; None takes what fits each family.
+            variables; None takes what fits each family, and differentiates densities of the posterior along
+            the draws alone, which leaves out a part that is zero on average.
         automatic: ``"mean-field"`` or ``"structured"``, the posterior that is built; for None the second
             where a latent variable is discrete, else the first.
 
@@ -94,7 +96,11 @@ class ReverseKL(InferenceMethod):
         if not model.has_posterior:
             self.build_posterior(model)
         pair = model._pair()
-        guide = estimated(pair.guide, self.gradient_estimator)
+        guide = pair.guide
+        if self.gradient_estimator is None:
+            guide = with_paths(guide) if isinstance(guide, Program) else guide
+        else:
+            guide = estimated(guide, self.gradient_estimator)
         loss = TaylorLoss(settings.samples, pair.nesting) if self.gradient_estimator == "taylor" else None
         return optimised(pair, guide, settings, loss)
 

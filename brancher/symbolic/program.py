@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from brancher.distributions import Delta
 from brancher.errors import SiteError
 from brancher.handlers import trace
-from brancher.primitives import deterministic, plate, sample
+from brancher.primitives import deterministic, sample
 from brancher.symbolic.alone import alone
 from brancher.symbolic.batches import Value
 from brancher.symbolic.calls import Call
-from brancher.symbolic.data import DeterministicVariable, EmpiricalVariable, RandomIndices
+from brancher.symbolic.data import EmpiricalVariable, RandomIndices
 from brancher.symbolic.expressions import Constant, Expression, Given
 from brancher.symbolic.graph import check_names, closure
 from brancher.symbolic.inputs import Input, Shape
@@ -23,6 +22,7 @@ from brancher.symbolic.observations import Observation, observed_value, shaped
 from brancher.symbolic.parameters import Names, Parameter
 from brancher.symbolic.parts import Part, entries
 from brancher.symbolic.rows import PlateNames, Rows, find_rows
+from brancher.symbolic.runs import Run, Step, present, value_of
 from brancher.symbolic.variables import RandomVariable, Variable
 
 Data = torch.Tensor | Expression
@@ -35,24 +35,6 @@ _DRAWN = (RandomVariable, RandomIndices)
 
 def _is_drawn_rows(node: Expression) -> bool:
     return isinstance(node, (RandomIndices, EmpiricalVariable))
-
-
-class _Run(NamedTuple):
-    """What one run of a program shares: the parameters' prefix, the plates it opened."""
-
-    prefix: str
-    plates: dict[Rows, plate]
-
-    def inside(self, rows: Rows | None) -> Any:
-        return nullcontext() if rows is None else self.plate(rows)
-
-    def plate(self, rows: Rows) -> plate:
-        if rows not in self.plates:
-            self.plates[rows] = rows.open()
-        return self.plates[rows]
-
-
-Step = Callable[[_Run, Sequence[Value]], Value]
 
 
 class Program:
@@ -238,20 +220,20 @@ class Program:
         self._initial: list[Any] = [
             node.value if isinstance(node, (Constant, Given)) else None for node in self.nodes
         ]
-        self._steps: list[tuple[int, tuple[int, ...], Step]] = []
+        self.steps: list[tuple[int, tuple[int, ...], Step]] = []
         for i, node in enumerate(self.nodes):
             if self._initial[i] is None:
-                self._steps.append((i, tuple(place[id(p)] for p in self._parents(node)), self._step(node)))
+                self.steps.append((i, tuple(place[id(p)] for p in self._parents(node)), self._step(node)))
         self._places = [(variable.name, place[id(variable)]) for variable in self.variables]
 
     def __call__(self) -> dict[str, torch.Tensor]:
         """Run the model once; values by name, shape batch + data."""
-        run = _Run(self.names.register(), {})
+        run = Run(self.names.register(), {}, {}, {})
         values = list(self._initial)
         i = 0
         parents: tuple[int, ...] = ()
         try:
-            for i, parents, step in self._steps:
+            for i, parents, step in self.steps:
                 values[i] = step(run, [values[p] for p in parents])
         except _REFUSALS as error:
             if type(error) not in _REFUSALS or isinstance(self.nodes[i], Variable):
@@ -290,20 +272,44 @@ class Program:
             return self._fixed_step(node)
         return lambda run, values: node.evaluate(values)
 
+    def law_of(self, node: RandomVariable) -> Callable[[Sequence[Value]], tuple[Any, int]]:
+        """What gives a variable's law, and the data dimensions of a draw, from the values of its parents."""
+        count, is_vector, is_silent = len(node.arguments), self._vectors.get(node.name), node.is_silent
+
+        def law_of(values: Sequence[Value]) -> tuple[Any, int]:
+            own = values[:count]
+            law, rank = node.law(own) if is_vector is None else node.law(own, is_vector)
+            return (law.mask(False) if is_silent else law), rank
+
+        return law_of
+
+    def draws(self, node: RandomVariable) -> bool:
+        """Whether a variable is drawn, and does not stand for its data alone."""
+        return id(node) not in self._unrecorded
+
+    def is_point(self, node: Expression) -> bool:
+        """Whether a variable without a law is the draw of a point law."""
+        return isinstance(node, Variable) and node.name in self._points
+
+    def with_steps(self, steps: Sequence[tuple[int, tuple[int, ...], Step]]) -> Program:
+        """The same program with other steps."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.steps = list(steps)
+        return twin
+
     def _random_step(self, node: RandomVariable) -> Step:
         count, rows, name = len(node.arguments), self._rows.get(id(node)), node.name
         observation, has_source = self._observations.get(id(node)), isinstance(self.data_of(node), Expression)
+        law_of = self.law_of(node)
 
         # A silent variable of a posterior need not be one of the model's: others are mixed over it.
         infer = {"is_auxiliary": True} if node.is_silent and self._is_posterior else None
 
-        is_vector = self._vectors.get(name)
-
-        def run_it(run: _Run, values: Sequence[Value]) -> Value:
-            own = values[:count]
-            law, rank = node.law(own) if is_vector is None else node.law(own, is_vector)
-            if node.is_silent:
-                law = law.mask(False)
+        def run_it(run: Run, values: Sequence[Value]) -> Value:
+            law, rank = law_of(values)
+            if name in run.wraps:
+                law = run.wraps.pop(name)(law)
             if observation is None and not has_source:
                 if rows is None:
                     return Value(sample(name, law, infer=infer), rank)
@@ -312,7 +318,7 @@ class Program:
             if has_source:
                 obs = observed_value(node, values[count], law)
             else:
-                obs = _present(observation, rows, run)  # type: ignore[arg-type]
+                obs = present(observation, rows, run)  # type: ignore[arg-type]
             with run.inside(rows):
                 return Value(sample(name, law, obs=obs), rank)
 
@@ -324,7 +330,7 @@ class Program:
         if observation is None:
             return lambda run, values: values[0]
         rank = observation.tensor.dim() - (observation.rows is not None)
-        return lambda run, values: Value(_present(observation, rows, run), rank)
+        return lambda run, values: Value(present(observation, rows, run), rank)
 
     def _fixed_step(self, node: Variable) -> Step:
         rows, name = self._rows.get(id(node)), node.name
@@ -332,10 +338,10 @@ class Program:
         # The plate that rows are drawn by is their site.
         is_shown = id(node) not in self._unrecorded and not isinstance(node, RandomIndices)
         given = self._input_of(node)
-        value_of = _value_of(node, rows) if given is None else (lambda run, values: given.value)
+        own = value_of(node, rows) if given is None else (lambda run, values: given.value)
 
-        def run_it(run: _Run, values: Sequence[Value]) -> Value:
-            value = value_of(run, values)
+        def run_it(run: Run, values: Sequence[Value]) -> Value:
+            value = own(run, values)
             if not is_shown:
                 return value
             with run.inside(rows):
@@ -362,24 +368,3 @@ def _shapes(program: Program) -> dict[str, torch.Size]:
         shape = site.value.shape
         found[site.name] = shape[len(shape) - (site.kwargs["event_dim"] or 0) :]
     return found
-
-
-def _value_of(node: Variable, rows: Rows | None) -> Callable[[_Run, Sequence[Value]], Value]:
-    if isinstance(node, RandomIndices):
-        return lambda run, values: Value(run.plate(rows).indices, 0)  # type: ignore[arg-type]
-    if isinstance(node, EmpiricalVariable):
-        if not node.has_rows:
-            return lambda run, values: node.draw()
-        if rows is None or rows.owner is None:
-            return lambda run, values: node.rows_at(None)
-        return lambda run, values: node.rows_at(run.plate(rows).indices)
-    if isinstance(node, DeterministicVariable) and node.rows is not None:
-        return lambda run, values: node.row_value
-    return lambda run, values: values[0]
-
-
-def _present(observation: Observation, rows: Rows | None, run: _Run) -> torch.Tensor:
-    """Data of the rows that are present."""
-    if rows is None or rows.owner is None or observation.rows != rows.size:
-        return observation.tensor
-    return observation.tensor[run.plate(rows).indices]

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 Fn = Callable[..., Any]
 
+#: Entries of a gradient that is looked through together with others.
+SMALL = 4096
+
 
 class SVI:
     """Stochastic variational inference (Hoffman et al. 2013, arXiv:1206.7051).
@@ -261,7 +264,7 @@ class SVI:
     def _check_finite(self, seen: Observer, loss: torch.Tensor, grads: list[torch.Tensor | None]) -> float:
         present = [g for g in grads if g is not None]
         if present:
-            largest = torch.nn.utils.get_total_norm(present, norm_type=math.inf)
+            largest = _largest(present)
             value, bound = torch.stack([loss, largest.to(loss)]).cpu().tolist()
         else:
             value, bound = float(loss), 0.0
@@ -335,6 +338,17 @@ def _check_loss(loss: Any, loss_and_grads: Any) -> None:
             f"SVI: expected loss_and_grads as a function, got {type(loss_and_grads).__name__}; write "
             "Trace_ELBO().loss_and_grads"
         )
+
+
+def _largest(grads: list[torch.Tensor]) -> torch.Tensor:
+    """The largest absolute entry of all gradients, shape ``()``."""
+    first = grads[0]
+    alike = all(g.dtype == first.dtype and g.device == first.device and g.numel() <= SMALL for g in grads)
+    if not alike:
+        return torch.nn.utils.get_total_norm(grads, norm_type=math.inf)
+    # Copies of small gradients cost less than a norm for each.
+    largest: torch.Tensor = torch.linalg.vector_norm(torch.cat([g.reshape(-1) for g in grads]), math.inf)
+    return largest
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

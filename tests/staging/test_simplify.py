@@ -124,3 +124,22 @@ def test_both_outcomes_of_a_logit_share_their_exponential() -> None:
     assert count(graph, _aten.exp.default) == count(graph, _aten.log1p.default) == 1
     x = torch.tensor([-3.0, 0.5, 80.0])
     torch.testing.assert_close(graph(x)[0], f(x))
+
+
+def test_repeated_entries_are_computed_once() -> None:
+    def f(x: Tensor, scale: Tensor) -> Tensor:
+        wide = scale.expand(1000)
+        return (-0.5 * (x / wide) ** 2 - wide.log()).sum()
+
+    args = torch.randn(1000), torch.tensor(2.0)
+    graph = simplified(f, *args)
+    (log,) = [node for node in graph.graph.nodes if node.target is _aten.log.default]
+    assert log.meta["val"].shape == ()
+    torch.testing.assert_close(graph(*args)[0], f(*args))
+
+
+def test_repeated_entries_that_are_a_result_are_separate() -> None:
+    (result,) = simplified(lambda x: x.expand(3).exp(), torch.tensor(2.0))(torch.tensor(2.0))
+    assert result.is_contiguous()
+    result[0] = 0.0
+    assert result[1] > 7.0

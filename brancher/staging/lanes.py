@@ -1,0 +1,312 @@
+"""One operation for many alike: what a Python loop has unrolled becomes a dimension again.
+
+A model that loops over 200 moments records 200 times the same operations, each on tensors of its own. The
+compiler takes time for every one of them. Operations of one kind, on tensors of the same shapes, that do not
+wait for each other (`agenda`) become one operation on stacked tensors, whose rows (lanes) are what the single
+ones would have given. Draws stay single and in order, so their numbers do too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.fx import Graph, GraphModule, Node
+
+from brancher.staging.agenda import MOVES, REDUCTIONS, RESHAPES, has_effect, schedule, value_of
+from brancher.staging.sums import is_enough, join_sums
+
+Tensor = torch.Tensor
+_aten = torch.ops.aten
+
+_TOTALS = {_aten.sum.default: _aten.sum.dim_IntList, _aten.mean.default: _aten.mean.dim}
+
+
+class _Lane(NamedTuple):
+    """Row ``row`` of a stacked tensor of the new graph."""
+
+    base: Node
+    row: int
+
+
+def join_lanes(graph: GraphModule) -> None:
+    """Rewrite a functional graph in place; see the head of the file."""
+    join_sums(graph.graph)
+    order = schedule(graph.graph)
+    if not any(is_enough(group[0], len(group)) for group in order):
+        return
+    joiner = _Joiner()
+    for group in order:
+        joiner.add(group)
+    joiner.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or has_effect(node))
+    graph.graph = joiner.graph
+    graph.recompile()
+
+
+class _Joiner:
+    """Builds the new graph, level by level."""
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+        self._new: dict[Node, Node] = {}
+        self._lanes: dict[Node, _Lane] = {}
+        self._stacks: dict[tuple[Node, ...], Node] = {}
+
+    def add(self, group: list[Node]) -> None:
+        """Add nodes that are alike and do not depend on each other."""
+        if not is_enough(group[0], len(group)) or not self._join(group):
+            for node in group:
+                self._copy(node)
+
+    def _copy(self, node: Node) -> None:
+        if node.target is _aten.cat.default:
+            self._copy_cat(node)
+        elif node not in self._new:
+            self._new[node] = self.graph.node_copy(node, self._get)
+
+    def _get(self, node: Node) -> Node:
+        """A node of the old graph in the new one."""
+        if node not in self._new:
+            base, index = self._lanes[node]
+            self._new[node] = self._call(_aten.select.int, base, 0, index)
+        return self._new[node]
+
+    def _call(self, target: Any, *args: Any, **options: Any) -> Node:
+        node = self.graph.call_function(target, args, options)
+        values = torch.fx.node.map_arg(args, lambda each: each.meta["val"])
+        node.meta["val"] = target(*values, **options)
+        return node
+
+    def _join(self, group: list[Node]) -> bool:
+        """Make one operation of many; False where that does not give the same."""
+        value = value_of(group[0])
+        if value is None:
+            return False
+        group = self._sorted(group)
+        columns = list(zip(*[node.args for node in group], strict=True))
+        shared = [column[0] if _is_one(column) else None for column in columns]
+        if all(node is not None for node, column in zip(shared, columns, strict=True) if _holds(column)):
+            return False
+        args: list[Any] = []
+        for column in columns:
+            if not _holds(column):
+                args.append(column[0])
+            elif _is_one(column):
+                args.append(self._get(column[0]))
+            else:
+                args.append(self._stacked(column))
+        is_row = [_holds(column) and not _is_one(column) for column in columns]
+        joined = self._rows(group[0], args, is_row, len(group), value)
+        if joined is None:
+            return False
+        for index, node in enumerate(group):
+            self._lanes[node] = _Lane(joined, index)
+        return True
+
+    def _rows(
+        self, first: Node, args: list[Any], is_row: list[bool], count: int, value: Tensor
+    ) -> Node | None:
+        """The operation on rows; None where it would give something else than its lanes."""
+        target: Any = first.target
+        shape, options = list(value.shape), dict(first.kwargs)
+        if target in RESHAPES:
+            return self._call(_aten.reshape.default, args[0], [count, *shape])
+        if target is _aten.expand.default:
+            return self._call(target, self._padded(args[0], len(shape)), [count, *shape])
+        if target in _TOTALS:
+            rank = args[0].meta["val"].dim()
+            if rank == 1:
+                return None
+            return self._call(_TOTALS[target], args[0], list(range(1, rank)), **options)
+        if target in REDUCTIONS:
+            rank = args[0].meta["val"].dim() - 1
+            dims = [d % rank + 1 for d in args[1]] if args[1] else list(range(1, rank + 1))
+            joined = self._call(target, args[0], dims, *args[2:], **options)
+        elif target is _aten.permute.default:
+            rank = args[0].meta["val"].dim() - 1
+            joined = self._call(target, args[0], [0, *(d % rank + 1 for d in args[1])])
+        elif target in MOVES:
+            dim = args[1] if len(args) > 1 else 0
+            joined = self._call(target, args[0], dim + 1 if dim >= 0 else dim, *args[2:])
+        else:
+            padded = [self._padded(a, len(shape)) if row else a for a, row in zip(args, is_row, strict=True)]
+            joined = self._call(target, *padded, **options)
+        got = joined.meta["val"]
+        return joined if (list(got.shape), got.dtype) == ([count, *shape], value.dtype) else None
+
+    def _padded(self, node: Node, rank: int) -> Node:
+        """Rows whose entries have a rank, for broadcasting."""
+        shape = list(node.meta["val"].shape)
+        missing = rank + 1 - len(shape)
+        if missing <= 0:
+            return node
+        return self._call(_aten.reshape.default, node, [shape[0], *[1] * missing, *shape[1:]])
+
+    def _sorted(self, group: list[Node]) -> list[Node]:
+        """Put nodes that read the same side by side, and in the order of the rows that they read.
+
+        Backward passes run the other way, and sums mix what comes from different loops.
+        """
+        labels: dict[int, int] = {}
+        ranks = []
+        for node in group:
+            places = [
+                self._place(argument) or argument for argument in node.args if isinstance(argument, Node)
+            ]
+            bases = [place.base if isinstance(place, _Lane) else place for place in places]
+            indices = [place.row if isinstance(place, _Lane) else 0 for place in places]
+            ranks.append(([labels.setdefault(id(base), len(labels)) for base in bases], indices))
+        return [group[i] for i in sorted(range(len(group)), key=ranks.__getitem__)]
+
+    def _place(self, node: Any) -> _Lane | None:
+        """Which row of a stacked tensor a node is, if it is one."""
+        if node in self._lanes:
+            return self._lanes[node]
+        source, steps = node, 0
+        while source.target in RESHAPES and steps < 4:
+            source, steps = source.args[0], steps + 1
+        piece = _row_of(source)
+        if piece is None or source in self._lanes or piece[0] in self._lanes:
+            return None
+        base, index = piece
+        whole, value = value_of(base), value_of(node)
+        if whole is None or value is None or not whole.is_contiguous() or not value.is_contiguous():
+            return None
+        if whole.numel() != value.numel() * whole.shape[0]:
+            return None
+        return _Lane(self._get(base), index)
+
+    def _stacked(self, column: Sequence[Node]) -> Node:
+        """Tensors of one shape as rows of one."""
+        key = tuple(column)
+        if key not in self._stacks:
+            shape = list(column[0].meta["val"].shape)
+            parts = [self._part(run, [len(run), *shape]) for run in self._runs(column)]
+            self._stacks[key] = parts[0] if len(parts) == 1 else self._call_cat(parts)
+        return self._stacks[key]
+
+    def _runs(self, column: Sequence[Node]) -> list[list[_Lane | Node]]:
+        """Nodes, with evenly spaced rows of one tensor, and what repeats, in one list."""
+        runs: list[list[_Lane | Node]] = []
+        for node in column:
+            place = self._place(node) or node
+            if runs and _follows(runs[-1], place):
+                runs[-1].append(place)
+            else:
+                runs.append([place])
+        return runs
+
+    def _part(self, run: list[_Lane | Node], shape: list[int]) -> Node:
+        """A run as one tensor of a shape."""
+        source = self._rows_of(run)
+        value = source.meta["val"]
+        if value.numel() == math.prod(shape):
+            return source if list(value.shape) == shape else self._call(_aten.reshape.default, source, shape)
+        width = math.prod(shape) // len(run)
+        row = self._call(_aten.reshape.default, source, [1, width])
+        return self._call(
+            _aten.reshape.default, self._call(_aten.expand.default, row, [len(run), width]), shape
+        )
+
+    def _rows_of(self, run: list[_Lane | Node]) -> Node:
+        """The rows of a run; one alone where it repeats."""
+        first, last = run[0], run[-1]
+        if isinstance(first, Node) or isinstance(last, Node):
+            return self._get(first)  # type: ignore[arg-type]
+        size = first.base.meta["val"].shape[0]
+        step = (last.row - first.row) // max(len(run) - 1, 1)
+        start, stop = sorted((first.row, last.row))
+        rows = first.base
+        if (start, stop + 1, abs(step)) != (0, size, 1):
+            rows = self._call(_aten.slice.Tensor, rows, 0, start, stop + 1, abs(step) or 1)
+        return self._call(torch.ops.prims.rev.default, rows, [0]) if step < 0 else rows
+
+    def _call_cat(self, parts: list[Node]) -> Node:
+        node = self.graph.call_function(_aten.cat.default, (parts, 0))
+        node.meta["val"] = _aten.cat.default([part.meta["val"] for part in parts], 0)
+        return node
+
+    def _copy_cat(self, node: Node) -> None:
+        """Copy a join along the first dimension, its runs of rows as one part each."""
+        value = value_of(node)
+        dim: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        column: Sequence[Node] = node.args[0]  # type: ignore[assignment]
+        sizes = [value_of(part) for part in column]
+        if value is None or dim % value.dim() or any(s is None or s.dim() != value.dim() for s in sizes):
+            self._new[node] = self.graph.node_copy(node, self._get)
+            return
+        if _is_summed(node):  # in any order
+            column = sorted(column, key=self._rank)
+        parts = []
+        done = 0
+        for run in self._runs(column):
+            first = column[done].meta["val"]
+            done += len(run)
+            whole = [len(run) * first.shape[0], *first.shape[1:]]
+            alike = all(part.meta["val"].shape == first.shape for part in column[done - len(run) : done])
+            if alike:
+                parts.append(self._part(run, whole))
+            else:
+                parts += [self._get(part) for part in column[done - len(run) : done]]
+        self._new[node] = parts[0] if len(parts) == 1 else self._call_cat(parts)
+
+    def _rank(self, node: Node) -> tuple[int, int]:
+        place = self._place(node)
+        return (-1, 0) if place is None else (id(place.base), place.row)
+
+
+def _is_summed(node: Node) -> bool:
+    """Whether all that is done with a join is to add its rows up."""
+    users = list(node.users)
+    if len(users) != 1:
+        return False
+    return users[0].target is _aten.sum.default or (
+        users[0].target is _aten.sum.dim_IntList and users[0].args[1] == [0]
+    )
+
+
+def _follows(run: list[_Lane | Node], place: _Lane | Node) -> bool:
+    """Whether a place goes on evenly after a run."""
+    last = run[-1]
+    if not (isinstance(last, _Lane) and isinstance(place, _Lane)) or last.base is not place.base:
+        return last is place and run[0] is place
+    if len(run) == 1:
+        return True
+    return place.row - last.row == last.row - run[-2].row  # type: ignore[union-attr]
+
+
+def _holds(column: Sequence[Any]) -> bool:
+    return isinstance(column[0], Node)
+
+
+def _is_one(column: Sequence[Any]) -> bool:
+    return all(node is column[0] for node in column)
+
+
+def _row_of(node: Node) -> tuple[Node, int] | None:
+    """The tensor whose single row along the first dimension a node is."""
+    arguments: tuple[Any, ...] = node.args
+    if node.op != "call_function" or not arguments or not isinstance(arguments[0], Node):
+        return None
+    source = arguments[0]
+    value = value_of(source)
+    if str(node.target) == "<built-in function getitem>":
+        if source.target is not _aten.split_with_sizes.default:
+            return None
+        tensor, sizes = source.args[0], source.args[1]
+        dim = source.args[2] if len(source.args) > 2 else source.kwargs.get("dim", 0)
+        if dim != 0 or sizes[arguments[1]] != 1:  # type: ignore[index]
+            return None
+        return tensor, sum(sizes[: arguments[1]])  # type: ignore[index, return-value, arg-type]
+    if value is None or node.kwargs or not value.dim():
+        return None
+    if node.target is _aten.select.int and arguments[1] % value.dim() == 0:
+        return source, arguments[2] % value.shape[0]
+    if node.target is _aten.slice.Tensor:
+        given: list[Any] = [*arguments[1:], *(0, None, None, 1)[len(arguments) - 1 :]]
+        dim, (start, stop, step) = given[0], slice(*given[1:]).indices(value.shape[given[0]])
+        if dim % value.dim() == 0 and step == 1 and stop - start == 1:
+            return source, start
+    return None

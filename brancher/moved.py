@@ -73,6 +73,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.optim.pytorch_optimizers": _OPTIM,
     "brancher.params.param_store": ("brancher.params",),
     **{f"brancher.poutine.{path}": _HANDLERS for path in _EFFECT_MODULES},
+    "brancher.settings": (f"{_NAMES}.settings",),
     "brancher.util": _NUMBERS,
 }
 

@@ -283,3 +283,28 @@ def test_psis_diagnostic_is_the_shape_of_the_weights():
     )
     with pytest.warns(UserWarning, match="k-hat"):
         assert psis_diagnostic(model, narrow, num_particles=500, max_simultaneous_particles=100) > 0.5
+
+
+def test_settings_are_those_of_validation_and_of_modules():
+    from brancher import settings
+
+    assert set(settings.get()) == {
+        "module_local_params",
+        *(f"validate_{part}" for part in ("distributions_pyro", "distributions_torch", "infer", "poutine")),
+    }
+    with settings.context(validate_infer=False, module_local_params=True):
+        assert not settings.get("validate_poutine") and settings.get("module_local_params")
+        with pytest.raises(RuntimeError), settings.context(validate_infer=True):
+            raise RuntimeError
+        assert not settings.get("validate_infer")
+    assert settings.get("validate_infer") and not settings.get("module_local_params")
+
+
+def test_settings_errors():
+    from brancher import settings
+
+    with pytest.raises(KeyError, match=r"got 'validate_infr'; did you mean 'validate_infer'\?"):
+        settings.set(validate_infr=True)
+    with pytest.raises(TypeError, match="settings 'validate_infer': expected True or False, got 1"):
+        settings.set(validate_infer=1)
+    assert settings.get("validate_infer")

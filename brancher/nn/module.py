@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 from torch.distributions.constraints import Constraint
 
+from brancher.absent import refuse
 from brancher.distributions import constraints
 from brancher.errors import SiteTypeError
 from brancher.handlers import Message, stack
@@ -20,6 +21,9 @@ from brancher.params import current_store
 from brancher.params.entry import first_value, transform_for, unconstrain
 from brancher.primitives import deterministic, sample
 from brancher.primitives.param import show_module
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -70,10 +70,14 @@ class Expression(Operators):
             "in place of if"
         )
 
-    def __getattr__(self, name: str) -> NoReturn:
-        # Only names that are no attribute come here; those of a tensor's methods are told what to write.
-        fix = f"; write BF.{name}(...)" if not name.startswith("_") and hasattr(torch.Tensor, name) else ""
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{fix}")
+    if not TYPE_CHECKING:  # which would else let every attribute pass
+
+        def __getattr__(self, name: str) -> NoReturn:
+            # Only names that are no attribute come here; those of a tensor's methods are told what to write.
+            fix = (
+                f"; write BF.{name}(...)" if not name.startswith("_") and hasattr(torch.Tensor, name) else ""
+            )
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{fix}")
 
     @classmethod
     def __torch_function__(

@@ -14,6 +14,7 @@ from brancher.infer.autoguide import AutoDelta, AutoNormal
 from brancher.symbolic.alone import alone
 from brancher.symbolic.data import DeterministicVariable
 from brancher.symbolic.gradients import ESTIMATORS, TaylorLoss, estimated
+from brancher.symbolic.mean_field import MeanField
 from brancher.symbolic.pairs import Pair
 from brancher.symbolic.paths import with_paths
 from brancher.symbolic.program import Program
@@ -117,7 +118,8 @@ class ReverseKL(InferenceMethod):
 
             model.set_posterior_model(structured_posterior(latents))
         else:
-            model._posterior = AutoNormal(program)
+            kind = MeanField if self.gradient_estimator is None else AutoNormal
+            model._posterior = kind(program, prefix="AutoNormal")
 
 
 class MAP(InferenceMethod):

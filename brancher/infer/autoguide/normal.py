@@ -126,6 +126,26 @@ class AutoNormal(AutoGuide):
         return at_quantiles(self, locs, scales, quantiles, args, kwargs)
 
 
+class Batch:
+    """The noise of several sites in one vector; densities are made when one is asked for."""
+
+    def __init__(self, loc: torch.Tensor, scale: torch.Tensor, lead: tuple[int, ...]) -> None:
+        self.scale = scale
+        self.noise = torch.empty((*lead, *loc.shape), dtype=loc.dtype, device=loc.device).normal_()
+        self.free = torch.addcmul(loc, self.noise, scale)
+        self.densities: tuple[torch.Tensor, ...] | None = None
+
+    def density(self, sizes: list[int], i: int) -> torch.Tensor:
+        """Log-density of every entry of site ``i``, in nats."""
+        if self.densities is None:
+            self.densities = self.entries().split(sizes, -1)
+        return self.densities[i]
+
+    def entries(self) -> torch.Tensor:
+        """Log-density of every entry of all sites, in nats."""
+        return self.noise * self.noise * -0.5 - (self.scale.log() + HALF_LOG_2PI)
+
+
 class NormalDraws(Draws):
     """Normal draws of all sites, made by a few operations on one flat vector.
 
@@ -136,6 +156,8 @@ class NormalDraws(Draws):
         lead: batch dimensions on the left.
         rank: batch dimensions that sites use.
     """
+
+    batch: type[Batch] = Batch
 
     def __init__(
         self, latents: tuple[Latent, ...], locs: Tensors, scales: Tensors, lead: torch.Size, rank: int
@@ -170,7 +192,7 @@ class NormalDraws(Draws):
     def _draw(self, latents: list[Latent], rows: Rows) -> None:
         locs = [x.rows(self.locs[x.name], rows, x.free_dim) for x in latents]
         scales = [x.rows(self.scales[x.name], rows, x.free_dim) for x in latents]
-        batch = _Batch(_flat(locs), _flat(scales), tuple(size for size in self.lead))
+        batch = self.batch(_flat(locs), _flat(scales), tuple(size for size in self.lead))
         sizes = [loc.numel() for loc in locs]
         for i, (latent, free) in enumerate(zip(latents, batch.free.split(sizes, -1), strict=True)):
             shape = locs[i].shape
@@ -178,23 +200,6 @@ class NormalDraws(Draws):
                 shape = self.lead + (1,) * (self.rank - len(shape) + latent.free_dim) + shape
             free = free.reshape(shape).to(locs[i].dtype)
             self.parts[latent.name] = _Part(free, locs[i], scales[i], batch, sizes, i)
-
-
-class _Batch:
-    """The noise of several sites in one vector; densities are made when one is asked for."""
-
-    def __init__(self, loc: torch.Tensor, scale: torch.Tensor, lead: tuple[int, ...]) -> None:
-        self.scale = scale
-        self.noise = torch.empty((*lead, *loc.shape), dtype=loc.dtype, device=loc.device).normal_()
-        self.free = torch.addcmul(loc, self.noise, scale)
-        self.densities: tuple[torch.Tensor, ...] | None = None
-
-    def density(self, sizes: list[int], i: int) -> torch.Tensor:
-        """Log-density of every entry of site ``i``, in nats."""
-        if self.densities is None:
-            entries = self.noise * self.noise * -0.5 - (self.scale.log() + HALF_LOG_2PI)
-            self.densities = entries.split(sizes, -1)
-        return self.densities[i]
 
 
 class _Part:
@@ -207,7 +212,7 @@ class _Part:
         free: torch.Tensor,
         loc: torch.Tensor,
         scale: torch.Tensor,
-        batch: _Batch,
+        batch: Batch,
         sizes: list[int],
         i: int,
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -294,20 +295,22 @@ class GaussianHMM(_HMM):
     def _filtered(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The Kalman filter: log-density so far, mean and covariance of the state."""
         mean, covariance = _moments("initial_dist", self.initial_dist)
-        total: Any = 0.0
+        identity = torch.eye(self.hidden_dim, dtype=mean.dtype, device=mean.device)
+        errors, factors = [], []
         for step, (a, shift, q, c, offset, r) in enumerate(self._steps()):
             mean = _times(mean, a) + shift
             covariance = a.mT @ covariance @ a + q
             shared = covariance @ c
             factor = torch.linalg.cholesky(c.mT @ shared + r)
             error = value[..., step, :] - _times(mean, c) - offset
-            total = total + MultivariateNormal(torch.zeros_like(error), scale_tril=factor).log_prob(error)
             gain = torch.cholesky_solve(shared.mT, factor)
             mean = mean + _times(error, gain)
             # Joseph's form, which stays positive definite.
-            rest = torch.eye(self.hidden_dim).to(gain) - c @ gain
+            rest = identity - c @ gain
             covariance = rest.mT @ covariance @ rest + gain.mT @ r @ gain
-        return total, mean, covariance
+            errors.append(error)
+            factors.append(factor)
+        return _sum_of_densities(errors, factors), mean, covariance
 
     def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:  # noqa: B008
         """Draw series, shape sample_shape + B + E."""
@@ -318,6 +321,17 @@ class GaussianHMM(_HMM):
             state = _times(state, a) + _noise(shift, q, batch)
             found.append(_times(state, c) + _noise(offset, r, batch))
         return torch.stack(found, -2)
+
+
+def _sum_of_densities(errors: list[Tensor], factors: list[Tensor]) -> Tensor:
+    """Sum of the log-densities of normal errors of mean zero, by Cholesky factors of their covariances."""
+    error = torch.stack(torch.broadcast_tensors(*errors), -2)
+    factor = torch.stack(torch.broadcast_tensors(*factors), -3)
+    scaled = torch.linalg.solve_triangular(factor, error.unsqueeze(-1), upper=False).squeeze(-1)
+    log_volume = factor.diagonal(dim1=-2, dim2=-1).log().sum((-2, -1))
+    constant = 0.5 * math.log(2.0 * math.pi) * error.shape[-1] * error.shape[-2]
+    total: Tensor = -0.5 * scaled.square().sum((-2, -1)) - log_volume - constant
+    return total
 
 
 def _product(steps: Tensor) -> Tensor:

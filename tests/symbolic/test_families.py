@@ -14,6 +14,8 @@ from brancher import symbolic
 from brancher.handlers import trace
 from brancher.symbolic import ProbabilisticModel
 from brancher.symbolic.families import FAMILIES
+from brancher.symbolic.paths import with_paths
+from brancher.symbolic.program import Program
 from brancher.symbolic.variables import VARIABLES
 
 REGISTRY = Path(__file__).parents[1] / "distributions"
@@ -112,3 +114,19 @@ def test_every_family_is_exported() -> None:
 def test_positive_values_are_learned_from_any_size(value: float) -> None:
     x = symbolic.HalfNormalVariable(value, "x", learnable=True)
     assert float(x.parameters["scale"]) == pytest.approx(value, rel=1e-4)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=IDS)
+def test_density_along_draws(entry: Entry) -> None:
+    """As a posterior: the same draw and density; learned values get gradients through the draw alone."""
+    learned = variable(entry, learnable=True)
+    program = Program([learned], is_posterior=True)
+    torch.manual_seed(0)
+    plain = trace(program).get_trace().nodes["x"]
+    torch.manual_seed(0)
+    site = trace(with_paths(program)).get_trace().nodes["x"]
+    torch.testing.assert_close(site.value, plain.value)
+    expected = plain.fn.log_prob(plain.value)
+    torch.testing.assert_close(site.fn.log_prob(site.value), expected)
+    if plain.fn.has_rsample:
+        assert not site.fn.log_prob(site.value.detach()).requires_grad

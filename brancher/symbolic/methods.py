@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from brancher.errors import InferenceError
+from brancher.errors import InferenceError, UnsupportedError
 from brancher.handlers import trace
 from brancher.infer import ELBO, SVI, Trace_ELBO
 from brancher.infer.autoguide import AutoDelta, AutoNormal
@@ -171,6 +171,22 @@ def _is_discrete(law: Any) -> bool:
 
 def _nothing() -> None:
     """The guide of a model without latent variables."""
+
+
+def whole_data(model: ProbabilisticModel, method: str) -> Pair:
+    """The model alone, for methods whose density must be the same at every call.
+
+    Raises:
+        UnsupportedError: its data are minibatches.
+    """
+    pair = Pair(model, _nothing)
+    for name, rows in pair.model.rows.items():
+        if rows.present != rows.size:
+            raise UnsupportedError(
+                f"{method}: expected all {rows.size} rows of '{name}', got minibatches of {rows.present}; give "
+                "a batch_size of all rows, or use inference.ReverseKL or MAP"
+            )
+    return pair
 
 
 def optimised(pair: Pair, guide: Callable[..., Any], settings: Settings, loss: Any = None) -> pd.Series:

@@ -14,7 +14,7 @@ from brancher.handlers.plate import open_frames
 from brancher.params import using
 from brancher.primitives import sample
 from brancher.symbolic.data import DeterministicVariable
-from brancher.symbolic.methods import InferenceMethod, Settings, _nothing
+from brancher.symbolic.methods import InferenceMethod, Settings, whole_data
 from brancher.symbolic.pairs import Pair
 from brancher.symbolic.parameters import Parameter
 from brancher.symbolic.samplers import Cells, SamplerMixture, settled
@@ -110,7 +110,7 @@ class NUTS(InferenceMethod):
         from brancher.infer.mcmc import MCMC
         from brancher.infer.mcmc import NUTS as Kernel
 
-        pair = Pair(model, _nothing)
+        pair = whole_data(model, "NUTS")
         self.mcmc = MCMC(
             Kernel(pair.model, **self.options),
             settings.iterations,
@@ -183,7 +183,7 @@ class SteinVariationalGradientDescent(_Particles):
     def run(self, model: ProbabilisticModel, settings: Settings) -> pd.Series | None:
         from brancher.infer.mcmc.potential import Potential
 
-        pair = Pair(model, _nothing)
+        pair = whole_data(model, "SVGD")
         with using(pair.store):
             density = Potential(pair.model, (), {}, "SVGD")
             places = self._first_places(density).requires_grad_()
@@ -335,7 +335,7 @@ class WassersteinVariationalGradientDescent(_Particles):
     def _run(self, model: ProbabilisticModel, settings: Settings) -> list[float]:
         from brancher.infer.mcmc.potential import Potential
 
-        pair = Pair(model, _nothing)
+        pair = whole_data(model, "WVGD")
         draws = self.number_samples or max(20, settings.samples)
         with using(pair.store):
             density = Potential(pair.model, (), {}, "WVGD")

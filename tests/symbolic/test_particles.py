@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from brancher.errors import GuideError, InferenceError, NonFiniteError
+from brancher.errors import GuideError, InferenceError, NonFiniteError, UnsupportedError
 from brancher.plots import plot_particles
-from brancher.symbolic import BF, NormalVariable, ProbabilisticModel, RootVariable, inference
+from brancher.symbolic import (
+    BF,
+    BernoulliVariable,
+    EmpiricalVariable,
+    NormalVariable,
+    ProbabilisticModel,
+    RandomIndices,
+    RootVariable,
+    inference,
+)
 from brancher.symbolic.inference import SteinVariationalGradientDescent as SVGD
 from brancher.symbolic.inference import WassersteinVariationalGradientDescent as WVGD
 from brancher.symbolic.samplers import Cells
@@ -76,8 +85,6 @@ def test_samplers_are_learned_and_weigh_the_particles() -> None:
 
 def test_samplers_of_several_rows_and_minibatches() -> None:
     """Latent weights under a likelihood whose rows are drawn: weights of equal starts are equal."""
-    from brancher.symbolic import BernoulliVariable, EmpiricalVariable, RandomIndices
-
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(60, 2))
     labels = (rows @ [1.5, -1.0] > 0).astype(float)
@@ -121,6 +128,16 @@ def test_cells_add_up_whatever_the_scale_of_weights() -> None:
     cells.add({"x": torch.tensor([3.0])}, torch.tensor([0.0]))
     assert cells.weights.tolist() == pytest.approx([1.0, 0.0])
     assert cells.means["x"].tolist() == pytest.approx([3.0, 10.0])  # an empty cell keeps its particle
+
+
+@pytest.mark.parametrize("method", [SVGD, WVGD, inference.NUTS])
+def test_minibatches_error_says_what_to_use(method: Any) -> None:
+    y = NormalVariable(NormalVariable(0.0, 1.0, "x"), 1.0, "y")
+    y.observe(EmpiricalVariable(np.ones(10), batch_size=4, name="rows", is_observed=True))
+    with pytest.raises(
+        UnsupportedError, match="all 10 rows of 'rows', got minibatches of 4.*ReverseKL or MAP"
+    ):
+        inference.perform_inference(ProbabilisticModel([y]), 2, inference_method=method, **QUIET)
 
 
 def test_samplers_without_particles_error() -> None:

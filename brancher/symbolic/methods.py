@@ -183,8 +183,8 @@ def whole_data(model: ProbabilisticModel, method: str) -> Pair:
     for name, rows in pair.model.rows.items():
         if rows.present != rows.size:
             raise UnsupportedError(
-                f"{method}: expected all {rows.size} rows of '{name}', got minibatches of {rows.present}; give "
-                "a batch_size of all rows, or use inference.ReverseKL or MAP"
+                f"{method}: expected all {rows.size} rows of '{name}', got minibatches of {rows.present}; "
+                "give a batch_size of all rows, or use inference.ReverseKL or MAP"
             )
     return pair
 

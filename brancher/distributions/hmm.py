@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -13,10 +12,14 @@ from torch.distributions import constraints
 from brancher.distributions.algebra import Independent
 from brancher.distributions.base import Distribution
 from brancher.distributions.categorical import Categorical
+from brancher.distributions.kalman import Filtered, scan
 from brancher.distributions.multivariate import MultivariateNormal
 from brancher.distributions.normal import Normal
 from brancher.distributions.shapes import Size, broadcast
 from brancher.errors import DistributionError, DistributionTypeError
+
+#: Where the dimension of steps stands in the parts of a GaussianHMM.
+_AT = (-3, -2, -3, -3, -2, -3)
 
 
 class _HMM(Distribution):
@@ -188,7 +191,7 @@ class GaussianHMM(_HMM):
 
     ``z_0 ~ initial_dist``; then for each step ``z_t = z_{t-1} A + transition noise`` and
     ``x_t = z_t C + observation noise``, states as row vectors. The states are integrated out by the Kalman
-    filter (Kalman 1960). B is the batch shape, T the number of steps of the parts: the duration, or 1.
+    filter, all steps at once. B is the batch shape, T the number of steps of the parts: the duration, or 1.
 
     Args:
         initial_dist: law of z_0, a MultivariateNormal or ``Normal(...).to_event(1)`` of length H and batch
@@ -265,15 +268,12 @@ class GaussianHMM(_HMM):
         result: GaussianHMM = self._with_batch(target, parts, _instance)
         return result
 
-    def _steps(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]:
-        """Of each step: A, mean and covariance of its noise, C, mean and covariance of its noise."""
+    def _parts(self) -> tuple[Tensor, ...]:
+        """A, mean and covariance of its noise, C, mean and covariance of its noise, each with all steps."""
         move = _moments("transition_dist", self.transition_dist)
         seen = _moments("observation_dist", self.observation_dist)
         parts = (self.transition_matrix, *move, self.observation_matrix, *seen)
-        columns = [
-            _by_step(part, rank, self.duration) for part, rank in zip(parts, (2, 1, 2, 2, 1, 2), strict=True)
-        ]
-        return list(zip(*columns, strict=True))
+        return tuple(_by_step(part, -at - 1, self.duration) for part, at in zip(parts, _AT, strict=True))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of series in nats, shape sample_shape + B."""
@@ -293,45 +293,43 @@ class GaussianHMM(_HMM):
         )
 
     def _filtered(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The Kalman filter: log-density so far, mean and covariance of the state."""
-        mean, covariance = _moments("initial_dist", self.initial_dist)
-        identity = torch.eye(self.hidden_dim, dtype=mean.dtype, device=mean.device)
-        errors, factors = [], []
-        for step, (a, shift, q, c, offset, r) in enumerate(self._steps()):
-            mean = _times(mean, a) + shift
-            covariance = a.mT @ covariance @ a + q
-            shared = covariance @ c
-            factor = torch.linalg.cholesky(c.mT @ shared + r)
-            error = value[..., step, :] - _times(mean, c) - offset
-            gain = torch.cholesky_solve(shared.mT, factor)
-            mean = mean + _times(error, gain)
-            # Joseph's form, which stays positive definite.
-            rest = identity - c @ gain
-            covariance = rest.mT @ covariance @ rest + gain.mT @ r @ gain
-            errors.append(error)
-            factors.append(factor)
-        return _sum_of_densities(errors, factors), mean, covariance
+        """The Kalman filter of all steps at once: log-density, mean and covariance of the last state."""
+        start, spread = _moments("initial_dist", self.initial_dist)
+        a, shift, q, c, offset, r = self._parts()
+        ahead = start.unsqueeze(-2) @ a[..., 0, :, :] + shift[..., :1, :]
+        first = a[..., :1, :, :].mT @ spread.unsqueeze(-3) @ a[..., :1, :, :] + q[..., :1, :, :]
+        steps = Filtered.of(a, shift, q, c, value - offset, r)
+        begun = Filtered.of(
+            0.0 * a[..., :1, :, :],
+            ahead,
+            first,
+            c[..., :1, :, :],
+            (value - offset)[..., :1, :],
+            r[..., :1, :, :],
+        )
+        filtered = scan(begun, steps)
+        before = torch.cat(
+            [start.unsqueeze(-2).expand_as(filtered.mean[..., :1, :]), filtered.mean[..., :-1, :]], -2
+        )
+        spreads = filtered.covariance
+        held = torch.cat(
+            [spread.unsqueeze(-3).expand_as(spreads[..., :1, :, :]), spreads[..., :-1, :, :]], -3
+        )
+        error = value - offset - _times(_times(before, a) + shift, c)
+        factor = torch.linalg.cholesky(c.mT @ (a.mT @ held @ a + q) @ c + r)
+        law = MultivariateNormal(torch.zeros_like(error), scale_tril=factor, validate_args=False)
+        return law.log_prob(error).sum(-1), filtered.mean[..., -1, :], spreads[..., -1, :, :]
 
     def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:  # noqa: B008
         """Draw series, shape sample_shape + B + E."""
         batch = self.shape(torch.Size(sample_shape))[:-2]
         state = self.initial_dist.expand(batch).rsample()
         found = []
-        for a, shift, q, c, offset, r in self._steps():
+        steps = (part.unbind(at) for part, at in zip(self._parts(), _AT, strict=True))
+        for a, shift, q, c, offset, r in zip(*steps, strict=True):
             state = _times(state, a) + _noise(shift, q, batch)
             found.append(_times(state, c) + _noise(offset, r, batch))
         return torch.stack(found, -2)
-
-
-def _sum_of_densities(errors: list[Tensor], factors: list[Tensor]) -> Tensor:
-    """Sum of the log-densities of normal errors of mean zero, by Cholesky factors of their covariances."""
-    error = torch.stack(torch.broadcast_tensors(*errors), -2)
-    factor = torch.stack(torch.broadcast_tensors(*factors), -3)
-    scaled = torch.linalg.solve_triangular(factor, error.unsqueeze(-1), upper=False).squeeze(-1)
-    log_volume = factor.diagonal(dim1=-2, dim2=-1).log().sum((-2, -1))
-    constant = 0.5 * math.log(2.0 * math.pi) * error.shape[-1] * error.shape[-2]
-    total: Tensor = -0.5 * scaled.square().sum((-2, -1)) - log_volume - constant
-    return total
 
 
 def _product(steps: Tensor) -> Tensor:
@@ -359,11 +357,10 @@ def _moments(name: str, law: Any) -> tuple[Tensor, Tensor]:
     )
 
 
-def _by_step(part: Tensor, rank: int, duration: int) -> list[Tensor]:
-    """A part at each step: its dimension left of the last ``rank`` ones counts them, where it is there."""
-    if part.dim() == rank or part.shape[-1 - rank] == 1:
-        return [part if part.dim() == rank else part.squeeze(-1 - rank)] * duration
-    return list(part.unbind(-1 - rank))
+def _by_step(part: Tensor, rank: int, duration: int) -> Tensor:
+    """A part with a dimension of steps left of its last ``rank`` ones."""
+    part = part if part.dim() > rank else part.unsqueeze(0)
+    return part.expand(*part.shape[: -1 - rank], duration, *part.shape[part.dim() - rank :])
 
 
 def _times(row: Tensor, matrix: Tensor) -> Tensor:

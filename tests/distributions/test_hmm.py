@@ -127,6 +127,11 @@ def gaussian(batch=(), steps=1, hidden=2, observed=3, duration=4):
     )
 
 
+def by_step(law):
+    ranks = (3, 2, 3, 3, 2, 3)
+    return zip(*(part.unbind(-rank) for part, rank in zip(law._parts(), ranks, strict=True)), strict=True)
+
+
 def jointly(law):
     """Mean and covariance of all observations, and of the last state with them."""
     start = law.initial_dist
@@ -136,7 +141,7 @@ def jointly(law):
         [start.covariance_matrix],
     )
     rows, row_means, own = [], [], []
-    for a, shift, q, c, offset, r in law._steps():
+    for a, shift, q, c, offset, r in by_step(law):
         weights = [w @ a for w in weights] + [torch.eye(law.hidden_dim, dtype=torch.float64)]
         means, noises = [*means, shift], [*noises, q]
         mean = sum(m @ w for m, w in zip(means, weights, strict=True))
@@ -170,6 +175,26 @@ def test_gaussian_series_are_a_joint_normal_law(steps):
     last = law.filter(x)
     torch.testing.assert_close(last.loc, state + gain @ (x.reshape(-1) - mean))
     torch.testing.assert_close(last.covariance_matrix, spread - gain @ cross.mT)
+
+
+@pytest.mark.parametrize("duration", [1, 2, 7])
+def test_gaussian_series_of_any_length(duration):
+    law = gaussian(duration=duration)
+    x = torch.randn(duration, 3, dtype=torch.float64)
+    mean, covariance, *_ = jointly(law)
+    torch.testing.assert_close(
+        law.log_prob(x), dist.MultivariateNormal(mean, covariance).log_prob(x.reshape(-1))
+    )
+
+
+def test_gaussian_series_seen_almost_exactly_stay_finite():
+    noise = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    x = torch.randn(300, 1).cumsum(0)
+    exact = dist.Normal(0.0, 1.0).log_prob(x.diff(dim=0)).sum() + dist.Normal(0.0, 2**0.5).log_prob(x[0, 0])
+    law = dist.GaussianHMM(
+        noise, torch.eye(1), noise, torch.eye(1), dist.Normal(torch.zeros(1), 1e-3).to_event(1), duration=300
+    )
+    assert float(law.log_prob(x)) == pytest.approx(float(exact), abs=0.05)
 
 
 def test_gaussian_draws_have_the_joint_moments():

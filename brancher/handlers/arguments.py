@@ -18,7 +18,8 @@ def refuse_arguments(
         HandlerTypeError: naming the function, what it takes and what it was given.
     """
     try:
-        signature = inspect.signature(fn)
+        # A module's own signature says nothing; what it is called with goes to forward.
+        signature = inspect.signature(getattr(fn, "forward", fn))
     except (TypeError, ValueError):  # some callables show no signature
         return
     try:

@@ -25,6 +25,7 @@ from brancher.errors import (
 from brancher.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from brancher.infer.autoguide import AutoNormal
 from brancher.infer.reparam import LocScaleReparam
+from brancher.nn import PyroModule
 
 Y = torch.tensor([0.5, -1.0, 2.0])
 
@@ -61,6 +62,15 @@ def test_guide_with_other_arguments_error(refuses):
 
     svi = SVI(model, guide)
     refuses(lambda: svi.step(Y), HandlerTypeError, TypeError, "guide: expected the arguments ()", "*args")
+
+
+def test_module_without_an_argument_error(refuses):
+    class Regression(PyroModule):
+        def forward(self, x, y=None):
+            sample("y", dist.Normal(sample("w", dist.Normal(0.0, 1.0)) * x, 1.0).to_event(1), obs=y)
+
+    svi = SVI(Regression(), AutoNormal(Regression()))
+    refuses(svi.step, HandlerTypeError, TypeError, "Regression: expected the arguments (x, y=None)", "'x'")
 
 
 def test_type_errors_of_the_users_own_code_pass():

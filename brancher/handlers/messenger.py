@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Callable
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,18 @@ _KINDS = ("sample", "param", "plate", "subsample", "deterministic", "factor")
 def _is_method(name: str, post: str) -> bool:
     """Whether Pyro calls a method of this name before a value is there, or with ``post`` afterwards."""
     return name.startswith("_pyro_") and name.startswith("_pyro_post_") == bool(post)
+
+
+def _refuse_misspelled(handler: str, name: str) -> None:
+    """Refuse a method that nothing would ever call; types of one's own are as one names them."""
+    kind = name.removeprefix("_pyro_").removeprefix("post_")
+    close = difflib.get_close_matches(kind, _KINDS, n=1, cutoff=0.8)
+    if close and kind not in _KINDS:
+        right = name.removesuffix(kind) + close[0]
+        raise HandlerTypeError(
+            f"handler '{handler}': expected methods _pyro_<type> and _pyro_post_<type> for the types "
+            f"{_KINDS}, got '{name}'; did you mean '{right}'?"
+        )
 
 
 class Messenger:
@@ -54,6 +67,9 @@ class Messenger:
         """Let handlers written for Pyro, which have a method for each type of message, be called."""
         super().__init_subclass__(**kwargs)
         own = dict(vars(cls))
+        for name in own:
+            if name.startswith("_pyro_"):
+                _refuse_misspelled(cls.__qualname__, name)
         for post in ("", "post"):
             given = own.get(f"{post}process_message")
             prefix = "_pyro_post_" if post else "_pyro_"

@@ -7,6 +7,7 @@ import torch
 
 import brancher
 from brancher import distributions as dist
+from brancher.errors import HandlerTypeError
 from brancher.poutine import Messenger, mask, trace
 
 
@@ -134,3 +135,12 @@ def test_error_in_a_method_leaves_no_handler():
     with pytest.raises(RuntimeError, match="boom"), Broken():
         scale(0.0)
     assert not brancher.poutine.runtime.am_i_wrapped()
+
+
+@pytest.mark.parametrize(
+    ("name", "right"), [("_pyro_smaple", "_pyro_sample"), ("_pyro_post_parm", "_pyro_post_param")]
+)
+def test_misspelled_method_error(name, right):
+    with pytest.raises(HandlerTypeError, match=f"handler '.*Wrong': .*got '{name}'; did you mean '{right}'"):
+        type("Wrong", (Messenger,), {name: lambda self, msg: None})
+    type("Own", (Messenger,), {"_pyro_apply": lambda self, msg: None})

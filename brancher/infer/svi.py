@@ -99,6 +99,8 @@ class SVI:
         self._compiled = CompiledStep(self)
         self.steps = 0
         self.history: list[float] = []
+        #: Sites that the last eager step has visited, in guide and model.
+        self.num_sites = 0
         self._known: frozenset[str] = frozenset()
 
     def step(self, *args: Any, **kwargs: Any) -> float:
@@ -146,6 +148,7 @@ class SVI:
             self._update(seen.params, grads)
             self._compiled.eager_step_done(args, kwargs)
         self.steps += 1
+        self.num_sites = len(seen.sites)
         self.history.append(value)
         return value
 

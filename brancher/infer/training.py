@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
-#: Steps from which on compiling repays its seconds, at about 2 ms an eager step. A number, not a
-#: measurement: two runs with one seed must not differ by what else the machine is doing.
-WORTH_COMPILING = 5_000
+#: A site of model or guide takes about 0.15 ms of an eager step, and as long to compile as 1,500 eager steps;
+#: another 4 s go to what every model takes, which 27,000 eager sites take too. Numbers, not measurements: two
+#: runs with one seed must not differ by what else the machine is doing.
+STEPS_OF_COMPILING, SITES_OF_STARTING = 1_500, 27_000
+#: Steps that are worth compiling whatever the model.
+ALWAYS_WORTH = 5_000
 
 #: How long a compiled loop may keep the progress bar waiting.
 LOOP_SECONDS = 0.2
@@ -100,15 +103,12 @@ def chunks(
     A callback sees every step, and a DataLoader gives every step other arguments: those go one
     by one. Convergence is judged at whole windows, so loops end there.
     """
-    # A callback may change Python values that a compiled model would not see.
-    is_worth_it = num_steps >= WORTH_COMPILING and settings.callback is None
-    compiled = settings.compile is True or (settings.compile == "auto" and is_worth_it)
     one_by_one = settings.callback is not None or is_loader(args)
     batches, done, size = argument_stream(args, kwargs), 0, 1
     while done < num_steps:
         batch_args, batch_kwargs = next(batches)
         some: list[float] = []
-        if compiled:
+        if is_compiled(svi, num_steps, settings):
             most = 1 if one_by_one else min(size, MOST, num_steps - done)
             if settings.tol is not None:
                 most = min(most, WINDOW - done % WINDOW)
@@ -120,6 +120,25 @@ def chunks(
             some = [svi.step(*batch_args, **batch_kwargs)]
         done += len(some)
         yield some
+
+
+def is_compiled(svi: SVI, num_steps: int, settings: Settings) -> bool:
+    """Whether the next step of a run of so many is to be compiled."""
+    if settings.compile != "auto":
+        return settings.compile is True
+    # A callback may change Python values that a compiled model would not see.
+    return settings.callback is None and num_steps >= worth_compiling(svi.num_sites)
+
+
+def worth_compiling(num_sites: int) -> int:
+    """Steps from which on compiling repays its seconds.
+
+    Args:
+        num_sites: sites that an eager step has visited in guide and model; 0 where none was taken.
+    """
+    if not num_sites:
+        return ALWAYS_WORTH
+    return min(ALWAYS_WORTH, STEPS_OF_COMPILING + SITES_OF_STARTING // num_sites)
 
 
 def argument_stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Arguments]:

@@ -53,6 +53,9 @@ class _Joiner:
         self._new: dict[Node, Node] = {}
         self._lanes: dict[Node, _Lane] = {}
         self._stacks: dict[tuple[Node, ...], Node] = {}
+        self._number: dict[
+            Node, int
+        ] = {}  # of tensors in the order of their appearance: ids differ by process
 
     def add(self, group: list[Node]) -> None:
         """Add nodes that are alike and do not depend on each other."""
@@ -254,7 +257,9 @@ class _Joiner:
 
     def _rank(self, node: Node) -> tuple[int, int]:
         place = self._place(node)
-        return (-1, 0) if place is None else (id(place.base), place.row)
+        return (
+            (-1, 0) if place is None else (self._number.setdefault(place.base, len(self._number)), place.row)
+        )
 
 
 def _is_summed(node: Node) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from brancher.staging.lanes import join_lanes
+from brancher.staging.repeats import compute_once
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten
@@ -25,7 +26,6 @@ _VIEWS = {
     _aten.squeeze.dims,
 }
 _UNIFORM_VIEWS = _VIEWS | {_aten.expand.default, _aten.select.int, _aten.slice.Tensor, _aten.permute.default}
-_SUMS = (_aten.sum.default, _aten.sum.dim_IntList)
 _PRODUCTS = (_aten.mul.Tensor, _aten.mul.Scalar)
 #: As many terms are added one by one; more are left to a reduction.
 _MOST_TERMS = 512
@@ -59,7 +59,7 @@ def _rewrite(nodes: Graph) -> None:
             _replace(node, node.args[0])
         elif node.target in _VIEWS:
             _simplify_view(nodes, node)
-        elif _sink(nodes, node):
+        elif compute_once(nodes, node):
             continue
         elif node.target in _PRODUCTS:
             _simplify_product(nodes, node)
@@ -132,45 +132,6 @@ def _simplify_view(nodes: Graph, node: Node) -> None:
             new = nodes.call_function(_aten.reshape.default, (source, list(value.shape)))
         new.meta = {"val": value}
         _replace(node, new)
-
-
-def _broadcasts(node: Node) -> bool:
-    """Whether a node reads repeated entries as well as ones of their own."""
-    if _is_impure(node):
-        return False
-    return torch.Tag.pointwise in getattr(node.target, "tags", ()) or node.target in _SUMS
-
-
-def _sink(nodes: Graph, node: Node) -> bool:
-    """Compute with the few entries that a tensor repeats, and repeat the result."""
-    value, target = _value(node), node.target
-    arguments = [argument for argument in node.args if isinstance(argument, Node)]
-    is_pointwise = torch.Tag.pointwise in getattr(target, "tags", ()) and not _is_impure(node)
-    if value is None or not arguments or not is_pointwise or not callable(target):
-        return False
-    if any(isinstance(option, Node) for option in node.kwargs.values()):
-        return False
-    if not all(_broadcasts(user) for user in node.users):  # a view or a result needs entries of its own
-        return False
-    if any(argument.target is not _aten.expand.default for argument in arguments):
-        return False
-    sources: dict[Any, Any] = {argument: argument.args[0] for argument in arguments}
-    few = [_value(source) for source in sources.values()]
-    kinds = {None if each is None else (each.shape, each.dtype) for each in few}
-    first = few[0]
-    if first is None or len(kinds) > 1 or first.numel() == value.numel():
-        return False
-    if any(argument.meta["val"].shape != value.shape for argument in arguments):
-        return False
-    with nodes.inserting_before(node):
-        inner = nodes.call_function(
-            target, tuple(sources[a] if isinstance(a, Node) else a for a in node.args), node.kwargs
-        )
-        inner.meta["val"] = first.new_empty(first.shape, dtype=value.dtype)
-        outer = nodes.call_function(_aten.expand.default, (inner, list(value.shape)))
-        outer.meta["val"] = inner.meta["val"].expand(value.shape)
-    _replace(node, outer)
-    return True
 
 
 def _simplify_product(nodes: Graph, node: Node) -> None:

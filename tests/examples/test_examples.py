@@ -40,8 +40,12 @@ def load(name: str) -> Any:
     return module
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Any:
+@pytest.fixture(params=["as it is", pytest.param("compiled", marks=pytest.mark.slow)])
+def run(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs an example; in the slow run with every run of SVI compiled, and a warning where one can not be."""
+    if request.param == "compiled":
+        monkeypatch.setattr("brancher.infer.training.worth_compiling", lambda num_sites: 1)
+
     def run_short(name: str) -> Any:
         result = load(name).main([*SHORT[name], f"--output={tmp_path}"])
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000

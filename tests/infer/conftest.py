@@ -37,3 +37,14 @@ def any_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """As recorded; in the slow run through the compiler as well."""
     if request.param == "recorded":
         run_recorded(monkeypatch)
+
+
+@pytest.fixture(params=["eager", "recorded", pytest.param("compiled", marks=pytest.mark.slow)])
+def traces_of_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Runs that are eager, recorded, or in the slow run compiled, however short; how often one traces."""
+    if request.param == "eager":
+        return 0
+    monkeypatch.setattr("brancher.infer.training.worth_compiling", lambda num_sites: 1)
+    if request.param == "recorded":
+        run_recorded(monkeypatch)
+    return 1

@@ -50,20 +50,16 @@ def snapshot(svi):
 
 
 @pytest.mark.parametrize("loss", [Trace_ELBO, TraceMeanField_ELBO])
-def test_normal_normal_posterior(loss):
-    schedule = optim.ExponentialLR(
-        {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}, "gamma": 0.995}
-    )
-    svi = SVI(model, guide, schedule, loss(num_particles=20))
-    for _ in range(800):
-        svi.step()
-        schedule.step()
+def test_normal_normal_posterior(loss, traces_of_run):
+    svi = SVI(model, guide, optim.ClippedAdam({"lr": 0.05, "lrd": 0.995}), loss(num_particles=20))
+    svi.run(800, progress=False)
+    assert svi.compile_counters.traces == traces_of_run
     # The closing rate of 1e-3 leaves an error far below these bounds.
     assert abs(float(values()["loc"]) - 10 / 6) < 0.01
     assert abs(float(values()["scale"]) - 6**-0.5) < 0.02 * 6**-0.5
 
 
-def test_gamma_poisson_posterior():
+def test_gamma_poisson_posterior(traces_of_run):
     counts = torch.tensor([3.0, 1.0, 4.0, 2.0])
 
     def poisson():
@@ -77,6 +73,7 @@ def test_gamma_poisson_posterior():
 
     svi = SVI(poisson, gamma, optim.Adam({"lr": 0.02}), TraceMeanField_ELBO(num_particles=50))
     svi.run(1500, progress=False)
+    assert svi.compile_counters.traces == traces_of_run
     # Exact: Gamma(12, 5).
     assert abs(float(values()["shape"] / values()["rate_"]) - 12 / 5) < 0.05
     assert abs(float(values()["shape"].sqrt() / values()["rate_"]) - math.sqrt(12) / 5) < 0.04

@@ -10,7 +10,7 @@ import torch
 import brancher.distributions as dist
 from brancher import factor, plate, sample
 from brancher.errors import InferenceError
-from brancher.infer import Trace_ELBO
+from brancher.infer import SVI, Trace_ELBO
 from brancher.infer.autoguide import (
     AutoDelta,
     AutoDiagonalNormal,
@@ -20,6 +20,7 @@ from brancher.infer.autoguide import (
     AutoMultivariateNormal,
     AutoNormal,
 )
+from brancher.optim import ClippedAdam
 
 Y = torch.tensor([1.0, 1.5, 2.0, 2.5, 3.0])
 
@@ -73,6 +74,23 @@ def test_normal_posterior_is_met(kind: Any) -> None:
     torch.testing.assert_close((high - low) / 2, torch.tensor(6**-0.5), rtol=0.03, atol=0)
 
 
+def fit_by_run(guide: Any, *args: Any, steps: int, num_particles: int) -> SVI:
+    """The same with the rate falling in a run of SVI."""
+    decay = ClippedAdam({"lr": 0.05, "lrd": 1e-2 ** (1.0 / steps)})
+    svi = SVI(guide.model, guide, decay, Trace_ELBO(num_particles, vectorize_particles=True))
+    svi.run(steps, *args, progress=False)
+    return svi
+
+
+@pytest.mark.parametrize("kind", NORMALS, ids=lambda kind: kind.__name__)
+def test_run_meets_the_normal_posterior(kind: Any, traces_of_run: int) -> None:
+    svi = fit_by_run(kind(normal_normal), Y, steps=500, num_particles=100)
+    assert svi.compile_counters.traces == traces_of_run
+    low, middle, high = svi.guide.quantiles([0.158655, 0.5, 0.841345])["mu"].detach()
+    torch.testing.assert_close(middle, torch.tensor(10 / 6), rtol=0.01, atol=0)
+    torch.testing.assert_close((high - low) / 2, torch.tensor(6**-0.5), rtol=0.03, atol=0)
+
+
 def _regression_data() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(30, 3, generator=generator)
@@ -91,6 +109,16 @@ def test_regression_mean_and_covariance_to_two_percent() -> None:
     scale = covariance.diagonal().sqrt()
     error = (posterior.covariance_matrix - covariance) / (scale[:, None] * scale)
     assert error.abs().max() < 0.02
+
+
+def test_run_meets_regression_mean_and_covariance(traces_of_run: int) -> None:
+    x, y, mean, covariance = _regression_data()
+    svi = fit_by_run(AutoMultivariateNormal(regression), x, y, steps=600, num_particles=300)
+    assert svi.compile_counters.traces == traces_of_run
+    posterior = svi.guide.get_posterior()
+    torch.testing.assert_close(posterior.mean, mean, rtol=0.02, atol=0)
+    scale = covariance.diagonal().sqrt()
+    assert ((posterior.covariance_matrix - covariance) / (scale[:, None] * scale)).abs().max() < 0.02
 
 
 def test_laplace_is_exact_for_a_normal_posterior() -> None:

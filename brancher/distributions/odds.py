@@ -50,11 +50,13 @@ class Odds:
 
     def _log_success(self, weight: torch.Tensor) -> torch.Tensor:
         """Return ``weight * log(probs)``, 0 for weight 0."""
-        return weight * logsigmoid(self.logits) if self._is_logits else xlogy(weight, self.probs)
+        return _weighted(weight, logsigmoid(self.logits)) if self._is_logits else xlogy(weight, self.probs)
 
     def _log_failure(self, weight: torch.Tensor) -> torch.Tensor:
         """Return ``weight * log(1 - probs)``, 0 for weight 0."""
-        return weight * logsigmoid(-self.logits) if self._is_logits else xlog1py(weight, -self.probs)
+        if self._is_logits:
+            return _weighted(weight, logsigmoid(-self.logits))
+        return xlog1py(weight, -self.probs)
 
     def _pair_of_probs(self) -> torch.Tensor:
         """Return success and failure probabilities, stacked last."""
@@ -65,3 +67,8 @@ class Odds:
         if not self._is_logits:
             return None
         return torch.stack([logsigmoid(self.logits), logsigmoid(-self.logits)], -1)
+
+
+def _weighted(weight: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
+    """Weigh log-probabilities; weight 0 gives 0 for what is impossible too."""
+    return torch.where(weight == 0, 0.0, weight * log_probs)

@@ -401,3 +401,22 @@ def test_gradient_at_1e8_equals_that_of_many_digits(build: Any, value: float) ->
     )
     expected = mp.diff(reference, M(1e8))
     assert abs(M(float(gradient)) - expected) <= M("1e-7") * abs(expected)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_infinite_log_odds_are_certainty(sign: float) -> None:
+    sure = torch.tensor(sign * float("inf"))
+    certain, impossible = (1.0, 0.0) if sign > 0 else (0.0, 1.0)
+    bernoulli = dist.Bernoulli(logits=sure)
+    assert bernoulli.log_prob(torch.tensor(certain)) == 0.0
+    assert bernoulli.log_prob(torch.tensor(impossible)) == -float("inf")
+    assert bernoulli.entropy() == 0.0
+    assert dist.Binomial(3, logits=sure).log_prob(torch.tensor(3 * certain)) == 0.0
+    assert dist.Binomial(3, logits=sure).log_prob(torch.tensor(1.0)) == -float("inf")
+
+
+def test_gradient_at_infinite_log_odds_is_finite() -> None:
+    logits = torch.tensor([float("inf"), -float("inf"), 1.0], requires_grad=True)
+    density = dist.Bernoulli(logits=logits).log_prob(torch.tensor([1.0, 0.0, 1.0])).sum()
+    (slope,) = torch.autograd.grad(density, logits)
+    torch.testing.assert_close(slope, torch.tensor([0.0, 0.0, 1.0 - torch.sigmoid(torch.tensor(1.0)).item()]))

@@ -220,7 +220,7 @@ class CompiledStep:
             if is_elbo:
                 undo.callback(svi.loss.load_state_dict, svi.loss.state_dict())
                 svi.loss.load_state_dict(carry.loss)
-            seen, loss, grads = svi.loss_and_grads(args, kwargs)
+            seen, loss, grads = svi.gradients_of(args, kwargs)
             learned = svi.loss.state_dict() if is_elbo else {}
         by_name = dict(zip(seen.params, grads, strict=True))
         good, updated = torch.isfinite(loss), []

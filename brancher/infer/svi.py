@@ -143,7 +143,7 @@ class SVI:
                 "SVI.step: expected gradients to be available, got torch.inference_mode(); leave it"
             )
         with self._guarded(), torch.enable_grad():
-            seen, loss, grads = self.loss_and_grads(args, kwargs)
+            seen, loss, grads = self.gradients_of(args, kwargs)
             value = self._check_finite(seen, loss, grads)
             self._update(seen.params, grads)
             self._compiled.eager_step_done(args, kwargs)
@@ -242,7 +242,26 @@ class SVI:
                     rng.restore()
                 raise
 
-    def loss_and_grads(
+    def loss_and_grads(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> Any:
+        """Estimate a loss and add its gradients to the ``.grad`` of the parameters, as the given function does.
+
+        Returns:
+            What ``loss_and_grads`` of the loss, or the function given under that name, returns: nats.
+
+        Raises:
+            InferenceTypeError: the loss is a function without gradients of its own.
+        """
+        given = self._given_grads or getattr(self.loss, "loss_and_grads", None)
+        if given is None:
+            raise InferenceTypeError(
+                "SVI.loss_and_grads: expected a loss that adds gradients itself, got "
+                f"{getattr(self.loss, '__name__', type(self.loss).__name__)}; call svi.step(*args), or "
+                "loss(model, guide, *args).backward()"
+            )
+        with self._scope():
+            return given(model, guide, *args, **kwargs)
+
+    def gradients_of(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Observer, torch.Tensor, list[torch.Tensor | None]]:
         """Estimate loss and gradients without touching anything.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import brancher.distributions as dist
-from brancher import param, sample
+from brancher import get_param_store, param, sample
 from brancher.errors import InferenceTypeError
 from brancher.infer import SVI, Trace_ELBO
 from brancher.optim import SGD
@@ -70,3 +70,19 @@ def test_gradients_of_the_user_are_not_added() -> None:
 def test_loss_and_grads_of_another_kind_error() -> None:
     with pytest.raises(InferenceTypeError, match="SVI: expected loss_and_grads as a function, got int"):
         SVI(model, guide, SGD({"lr": 0.1}), loss_and_grads=3)  # type: ignore[arg-type]
+
+
+def test_loss_and_grads_of_an_svi_is_that_of_its_loss() -> None:
+    svi = SVI(model, guide, SGD({"lr": 0.1}), Trace_ELBO())
+    torch.manual_seed(0)
+    value = svi.loss_and_grads(model, guide)
+    torch.manual_seed(0)
+    assert value == pytest.approx(Trace_ELBO().loss(model, guide))
+    leaves = get_param_store().unconstrained().values()
+    assert any(leaf.grad is not None and bool(leaf.grad.any()) for leaf in leaves)
+
+
+def test_loss_and_grads_of_a_plain_function_error() -> None:
+    svi = SVI(model, guide, SGD({"lr": 0.1}), lambda model, guide: torch.zeros(()))
+    with pytest.raises(InferenceTypeError, match="expected a loss that adds gradients itself, got <lambda>"):
+        svi.loss_and_grads(model, guide)

@@ -243,7 +243,7 @@ class SVI:
                 raise
 
     def loss_and_grads(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> Any:
-        """Estimate a loss and add its gradients to the ``.grad`` of the parameters, as the given function does.
+            What ``loss_and_grads`` of the loss, or the function given by that name, returns: nats.
 
         Returns:
             What ``loss_and_grads`` of the loss, or the function given under that name, returns: nats.

@@ -243,10 +243,10 @@ class SVI:
                 raise
 
     def loss_and_grads(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> Any:
-            What ``loss_and_grads`` of the loss, or the function given by that name, returns: nats.
+        """Estimate a loss and add its gradients to the ``.grad`` of the parameters, as given.
 
         Returns:
-            What ``loss_and_grads`` of the loss, or the function given under that name, returns: nats.
+            What ``loss_and_grads`` of the loss, or the function given by that name, returns; in nats.
 
         Raises:
             InferenceTypeError: the loss is a function without gradients of its own.

@@ -6,10 +6,12 @@ tensors out, one that builds the same containers around new tensors. A generic w
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from brancher.staging.reasons import StagingError
@@ -42,13 +44,42 @@ def constant_key(value: Any) -> Hashable:
     """Return what identifies a non-tensor: equal keys mean that a traced graph may be used again.
 
     The type is part of it (1, 1.0 and True are three keys), floats go by their digits (nan is one key, -0.0
-    is not 0.0), and a module goes by identity plus the train/eval mode of it and its children.
+    is not 0.0), a module goes by identity plus the train/eval mode of it and its children, and an array, an
+    index or a table by its contents.
     """
-    if isinstance(value, float):
-        return type(value), repr(value)
-    if isinstance(value, torch.nn.Module):
-        return value, tuple(part.training for part in value.modules())
-    return type(value), value
+    return _reader(type(value))(value)
+
+
+@functools.cache
+def _reader(kind: type) -> Callable[[Any], Hashable]:
+    """How objects of a type are told apart."""
+    if issubclass(kind, float):
+        return lambda value: (kind, repr(value))
+    if issubclass(kind, torch.nn.Module):
+        return lambda value: (value, tuple(part.training for part in value.modules()))
+    if issubclass(kind, np.ndarray):
+        return lambda value: (kind, *_contents(value))
+    if kind.__module__.partition(".")[0] == "pandas":
+        return lambda value: (kind, *_contents_of_table(value))
+    return lambda value: (kind, value)
+
+
+def _contents(array: np.ndarray[Any, Any]) -> tuple[Hashable, ...]:
+    if array.dtype.hasobject:
+        return array.shape, tuple(map(constant_key, array.ravel().tolist()))
+    return array.shape, array.dtype.str, array.tobytes()
+
+
+def _contents_of_table(value: Any) -> tuple[Hashable, ...]:
+    """The contents of a pandas Index, Series or DataFrame; another object of pandas goes by itself."""
+    if hasattr(value, "columns"):
+        columns = tuple(constant_key(value.iloc[:, i]) for i in range(value.shape[1]))
+        return constant_key(value.columns), columns
+    if hasattr(value, "index") and hasattr(value, "to_numpy"):
+        return value.name, constant_key(value.index), *_contents(value.to_numpy())
+    if hasattr(value, "names") and hasattr(value, "to_numpy"):
+        return tuple(value.names), *_contents(value.to_numpy())
+    return (value,)
 
 
 def flatten(value: Any, path: str = "argument") -> tuple[list[Tensor], Structure]:
@@ -71,14 +102,15 @@ def _walk(value: Any, leaves: list[Tensor], path: str) -> Structure:
     if kind in (dict, OrderedDict):
         return Node(kind, tuple(value), tuple(_walk(v, leaves, f"{path}[{k!r}]") for k, v in value.items()))
     try:
-        hash(value)
+        key = constant_key(value)
+        hash(key)
     except TypeError:
         raise StagingError(
             f"{path}: expected a tensor, a container of tensors or a hashable value, got {kind.__name__}; "
             "convert it with torch.as_tensor, or keep it out of the arguments.",
             reason="arguments",
         ) from None
-    return Constant(constant_key(value))
+    return Constant(key)
 
 
 def tensors_of(value: Any) -> list[Tensor]:

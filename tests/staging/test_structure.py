@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -73,3 +76,31 @@ def test_unhashable_argument_error() -> None:
         StagingError, match=r"argument\[0\]\['x'\]: expected a tensor, .* got set; convert it"
     ):
         flatten(({"x": {1}},))
+
+
+ALIKE_AND_OTHER = [
+    (np.arange(3), np.arange(3.0)),
+    (np.array(["a", None], dtype=object), np.array(["a", 1], dtype=object)),
+    (pd.Index(["a", "b"], name="x"), pd.Index(["a", "c"], name="x")),
+    (pd.Index([1, 2], name="x"), pd.Index([1, 2], name="y")),
+    (pd.MultiIndex.from_tuples([(1, "b")]), pd.MultiIndex.from_tuples([(1, "c")])),
+    (pd.date_range("2020-01-01", periods=3), pd.date_range("2020-01-02", periods=3)),
+    (pd.Series([1.0, 2.0], index=[3, 4]), pd.Series([1.0, 2.0], index=[3, 5])),
+    (pd.DataFrame({"x": [1, 2], "y": ["a", "b"]}), pd.DataFrame({"x": [1, 2], "y": ["a", "c"]})),
+]
+
+
+@pytest.mark.parametrize(("value", "other"), ALIKE_AND_OTHER, ids=lambda v: type(v).__name__)
+def test_arrays_and_tables_go_by_their_contents(value: Any, other: Any) -> None:
+    again = copy.deepcopy(value)
+    assert constant_key(value) == constant_key(again)
+    assert hash(constant_key(value)) == hash(constant_key(again))
+    assert constant_key(value) != constant_key(other)
+
+
+def test_array_changed_in_place_is_another_key() -> None:
+    array = np.zeros(3)
+    match = compile_match(flatten((array, torch.zeros(2)))[1])
+    assert match((array, torch.ones(2))) is not None
+    array[1] = 1.0
+    assert match((array, torch.ones(2))) is None

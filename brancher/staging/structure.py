@@ -47,11 +47,12 @@ def constant_key(value: Any) -> Hashable:
     is not 0.0), a module goes by identity plus the train/eval mode of it and its children, and an array, an
     index or a table by its contents.
     """
-    return _reader(type(value))(value)
+    kind: Any = type(value)
+    return _reader(kind)(value)
 
 
 @functools.cache
-def _reader(kind: type) -> Callable[[Any], Hashable]:
+def _reader(kind: Any) -> Callable[[Any], Hashable]:
     """How objects of a type are told apart."""
     if issubclass(kind, float):
         return lambda value: (kind, repr(value))

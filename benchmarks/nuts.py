@@ -104,7 +104,6 @@ def run_numpyro(
     """Measure NumPyro: ``MCMC.run`` for the first call, a compiled scan of its kernel for the rest."""
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     import jax
-    import numpy as np
     import numpyro
 
     jax.config.update("jax_enable_x64", True)
@@ -120,6 +119,14 @@ def run_numpyro(
     jax.block_until_ready(mcmc.last_state)
     first = time.time() - begin
 
+    return {"first": first, **more_of_numpyro(sampler, mcmc.last_state, args, chains, timed)}
+
+
+def more_of_numpyro(sampler: Any, state: Any, args: Any, chains: int, timed: int) -> dict[str, float]:
+    """Go on from a state with a compiled scan of the kernel."""
+    import jax
+    import numpy as np
+
     def more(state: Any) -> Any:
         def one(state: Any, _: Any) -> Any:
             state = sampler.sample(state, args, {})
@@ -128,14 +135,13 @@ def run_numpyro(
         return jax.lax.scan(one, state, None, length=timed)
 
     compiled = jax.jit(more)
-    state, _ = jax.block_until_ready(compiled(mcmc.last_state))
+    state, _ = jax.block_until_ready(compiled(state))
     cpu, wall = time.process_time(), time.perf_counter()
     state, (z, steps) = jax.block_until_ready(compiled(state))
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     shape = (timed, chains, -1)
     flat = np.concatenate([np.asarray(v).reshape(shape) for v in jax.tree.leaves(z)], -1).swapaxes(0, 1)
     return {
-        "first": first,
         "cpu": cpu,
         "wall": wall,
         "gradients": float(steps.sum()),

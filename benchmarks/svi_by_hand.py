@@ -38,7 +38,7 @@ class MeanField:
     def __init__(self, shapes: dict[str, tuple[int, ...]], log_joint: Callable[[Draws], Tensor]) -> None:
         self.loc = {k: torch.zeros(s, requires_grad=True) for k, s in shapes.items()}
         self.log_scale = {k: torch.full(s, -2.3, requires_grad=True) for k, s in shapes.items()}
-        self.optimizer = torch.optim.Adam([*self.loc.values(), *self.log_scale.values()], lr=0.01)
+        self.optimizer = torch.optim.Adam([*self.loc.values(), *self.log_scale.values()], lr=0.001)
         self.log_joint = log_joint
 
     def step(self) -> float:
@@ -105,7 +105,7 @@ def autoregression() -> Callable[[], float]:
     shift = [torch.zeros((), requires_grad=True) for _ in range(LENGTH)]
     log_scale = [torch.zeros((), requires_grad=True) for _ in range(LENGTH)]
     b_loc, b_log_scale, memory = (torch.tensor(v, requires_grad=True) for v in (0.5, -0.7, 0.0))
-    optimizer = torch.optim.Adam([*shift, *log_scale, b_loc, b_log_scale, memory], lr=0.01)
+    optimizer = torch.optim.Adam([*shift, *log_scale, b_loc, b_log_scale, memory], lr=0.001)
 
     def step() -> float:
         q = normal(b_loc, b_log_scale.exp())
@@ -128,7 +128,7 @@ def autoregression() -> Callable[[], float]:
 def vae() -> Callable[[], float]:
     """The usual training loop."""
     net, x = Autoencoder(), image_data()
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.001)
 
     def step() -> float:
         loc, log_scale = net.encoder(x).chunk(2, -1)

@@ -130,7 +130,7 @@ MODELS: dict[str, Callable[[], Problem]] = {
 def make(name: str) -> tuple[SVI, tuple[Any, ...]]:
     """SVI and the arguments of its steps."""
     model, guide, args, particles = MODELS[name]()
-    optimizer = numpyro.optim.Adam(0.01)
+    optimizer = numpyro.optim.Adam(0.001)
     return SVI(model, guide or AutoNormal(model), optimizer, Trace_ELBO(num_particles=particles)), args
 
 

@@ -66,7 +66,7 @@ def ours(name: str, way: str) -> Side:
     model, guide, args, particles = MODELS[name](brancher, dist)
     elbo = Trace_ELBO(num_particles=particles)
     guide = guide or AutoNormal(model)
-    svi = SVI(model, guide, optim.Adam({"lr": 0.01}), elbo, store=ParamStore(), compile=way != "eager")
+    svi = SVI(model, guide, optim.Adam({"lr": 0.001}), elbo, store=ParamStore(), compile=way != "eager")
     if way != "run":
         return repeat(svi.step, *args)
 
@@ -89,7 +89,7 @@ def pyro(name: str, kind: str) -> Side:
     options = {"num_particles": particles, "vectorize_particles": particles > 1, "max_plate_nesting": 1}
     loss = elbo(**options, **({"ignore_jit_warnings": True} if kind == "jit" else {}))
     guide = guide or infer.autoguide.AutoNormal(model)
-    svi = infer.SVI(model, guide, peer.optim.Adam({"lr": 0.01}), loss)
+    svi = infer.SVI(model, guide, peer.optim.Adam({"lr": 0.001}), loss)
 
     def run(calls: int) -> None:
         peer.enable_validation(kind == "default")

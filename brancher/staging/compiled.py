@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from brancher.staging import backend, cache, graph, headers, native, scratch, simplify, small_algebra
+from brancher.staging import backend, cache, headers, native
 from brancher.staging.graph import Traced, purify, unshared
 from brancher.staging.reasons import no_compiler
 
@@ -132,14 +132,13 @@ def _key(traced: Traced, tensors: Sequence[Tensor]) -> str | None:
 
 @functools.cache
 def _machine() -> str:
-    """What a library depends on beside its graph: torch, Python, this file's partner, the processor."""
+    """What a library depends on beside its graph: torch, Python, this package's files, the processor."""
     info = Path("/proc/cpuinfo")
     flags = (
         [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
     )
     processor = flags[0] if flags else platform.processor()
-    parts = (native, headers, scratch, small_algebra, backend, graph, simplify)
-    own = "".join(Path(str(part.__file__)).read_text() for part in parts)
+    own = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("*.py")))
     return cache.digest(torch.__version__, str(torch.version.git_version), sys.version, processor, own)
 
 

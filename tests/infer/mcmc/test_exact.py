@@ -50,10 +50,10 @@ def pair():
 
 
 KERNELS = {
-    "nuts": (lambda: NUTS(pair), 6000, 4),
-    "nuts, dense": (lambda: NUTS(pair, full_mass=True), 6000, 4),
-    "nuts, gradients": (lambda: NUTS(pair, mass_from_gradients=True), 6000, 4),
-    "hmc": (lambda: HMC(pair, trajectory_length=1.0), 6000, 4),
+    "nuts": (lambda: NUTS(pair), 8000, 4),
+    "nuts, dense": (lambda: NUTS(pair, full_mass=True), 8000, 4),
+    "nuts, gradients": (lambda: NUTS(pair, mass_from_gradients=True), 8000, 4),
+    "hmc": (lambda: HMC(pair, trajectory_length=1.0), 8000, 4),
     "chees": (lambda: ChEES(pair), 1000, 64),
     "random walk": (lambda: RandomWalk(pair), 6000, 64),
 }

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from brancher.staging.decompositions import OWN_RULES
 from brancher.staging.garbage import no_collection
 
 Tensor = torch.Tensor
@@ -44,6 +45,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "torch._inductor.fx_passes.joint_graph": ("constant_fold_uniform_value",),
     "torch._inductor.codegen.common": ("KernelTemplate",),
     "torch._inductor.graph": ("GraphLowering",),
+    "torch._inductor.dtype_propagation": ("DtypePropagationOpsHandler",),
+    "torch._inductor.utils": ("op_dtype_propagation_rules",),
     "torch._inductor.cpp_builder": ("CppBuilder", "CppTorchDeviceOptions"),
     "torch._inductor.cpu_vec_isa": ("pick_vec_isa", "valid_vec_isa_list", "VecAVX2", "VecAVX512"),
     "torch._C._aoti": ("AOTIModelContainerRunnerCpu",),
@@ -214,28 +217,9 @@ def functional(
     mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
     fakes: list[Tensor] = [mode.from_tensor(t.detach()) for t in tensors]
     with torch.no_grad(), no_collection(), _settings():
-        table = {**select_decomp_table(), **_OWN_RULES}
+        table = {**select_decomp_table(), **OWN_RULES}
         pure = torch.func.functionalize(graph, remove="mutations")
         return make_fx(pure, decomposition_table=table, tracing_mode="fake")(*fakes), fakes
-
-
-def _bernoulli(probs: Tensor, *, generator: None = None) -> Tensor:
-    """Draw the eager numbers for a probability of any dtype; Inductor's own rule draws in float32."""
-    dtype = torch.float64 if probs.dtype == torch.float64 else torch.float32
-    return (torch.rand_like(probs, dtype=dtype) < probs).to(probs.dtype)
-
-
-def _matrix_by_vector(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Multiply with a vector that is computed beforehand, not once more for every row or column."""
-    realized: Tensor = torch.ops.prims.inductor_force_stride_order(vector, [1])
-    return (matrix * realized).sum(dim=1)
-
-
-#: Decompositions in place of Inductor's.
-_OWN_RULES: dict[Any, Callable[..., Tensor]] = {
-    torch.ops.aten.bernoulli.default: _bernoulli,
-    torch.ops.aten.mv.default: _matrix_by_vector,
-}
 
 
 @contextlib.contextmanager
@@ -339,7 +323,7 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
 
     previous, keeper = GraphLowering.save_output_code, utils.preserve_rng_state
     plain = {"cpp.simdlen": 1} if _is_short(graph) else {}
-    with torch.no_grad(), no_collection(), _settings(**plain):
+    with torch.no_grad(), no_collection(), _settings(**plain), _rules_of_types_once():
         constant_fold_uniform_value(graph)
         GraphLowering.save_output_code = stop
         # Lowering draws nothing, and another thread may draw beside it: its numbers must not be taken back.
@@ -351,6 +335,27 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
         finally:
             GraphLowering.save_output_code, utils.preserve_rng_state = previous, keeper
     raise RuntimeError("Inductor gave no code")
+
+
+@contextlib.contextmanager
+def _rules_of_types_once() -> Iterator[None]:
+    """Let Inductor set its rules of dtypes up once, where it would for every operation (14 % of its work)."""
+    from torch._inductor import dtype_propagation, utils
+
+    handler: Any = dtype_propagation.DtypePropagationOpsHandler
+    set_up, known = handler.__init__, [-1]
+
+    def once(self: Any) -> None:
+        rules = len(utils.op_dtype_propagation_rules)
+        if rules != known[0]:
+            set_up(self)
+            known[0] = rules
+
+    handler.__init__ = once
+    try:
+        yield
+    finally:
+        handler.__init__ = set_up
 
 
 def _is_short(graph: torch.fx.GraphModule) -> bool:

@@ -1,0 +1,29 @@
+"""Decompositions of operations in place of Inductor's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Tensor = torch.Tensor
+
+
+def _bernoulli(probs: Tensor, *, generator: None = None) -> Tensor:
+    """Draw the eager numbers for a probability of any dtype; Inductor's own rule draws in float32."""
+    dtype = torch.float64 if probs.dtype == torch.float64 else torch.float32
+    return (torch.rand_like(probs, dtype=dtype) < probs).to(probs.dtype)
+
+
+def _matrix_by_vector(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Multiply with a vector that is computed beforehand, not once more for every row or column."""
+    realized: Tensor = torch.ops.prims.inductor_force_stride_order(vector, [1])
+    return (matrix * realized).sum(dim=1)
+
+
+#: Decompositions in place of Inductor's.
+OWN_RULES: dict[Any, Callable[..., Tensor]] = {
+    torch.ops.aten.bernoulli.default: _bernoulli,
+    torch.ops.aten.mv.default: _matrix_by_vector,
+}

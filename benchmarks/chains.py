@@ -15,8 +15,6 @@ import argparse
 import json
 import math
 import os
-import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -74,19 +72,6 @@ def run_numpyro(
 RUNNERS = {"brancher": nuts.run_brancher, "numpyro": run_numpyro}
 
 
-def measure(library: str, kernel: str, model: str, chains: int) -> dict[str, float] | None:
-    """Run one measurement in a process of its own."""
-    pin = ["taskset", "-c", "0"] if platform.system() == "Linux" else []
-    command = [*pin, sys.executable, __file__, "--one", library, kernel, model, str(chains)]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    if done.returncode:
-        print(done.stderr[-1500:], file=sys.stderr)
-        return None
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def table(chain_counts: list[int], models: list[str]) -> list[str]:
     """Measure everything; lines of a Markdown table, printed as they come."""
     lines: list[str] = []
@@ -105,7 +90,7 @@ def table(chain_counts: list[int], models: list[str]) -> list[str]:
             for library, kernel in SIDES:
                 if kernel == "ChEES" and chains < 4:
                     continue  # it learns from chains together
-                found = measure(library, kernel, model, chains)
+                found = nuts.measure(__file__, library, kernel, model, str(chains))
                 if found is None:
                     emit(f"| {model} | {chains} | {library} | {kernel} | failed |")
                     continue

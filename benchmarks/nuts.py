@@ -233,10 +233,10 @@ def run_nutpie(model: str, chains: int, begin: float) -> dict[str, float]:
 RUNNERS = {"brancher": run_brancher, "numpyro": run_numpyro, "nutpie": run_nutpie, "pyro": run_pyro}
 
 
-def measure(library: str, model: str, chains: int) -> dict[str, float] | None:
-    """Run one measurement in a process of its own."""
+def measure(script: str, *what: str) -> dict[str, float] | None:
+    """Run one measurement of a script, ``--one`` and what it is of, in a process of its own."""
     pin = ["taskset", "-c", "0"] if platform.system() == "Linux" else []
-    command = [*pin, sys.executable, __file__, "--one", library, model, str(chains)]
+    command = [*pin, sys.executable, script, "--one", *what]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     if done.returncode:
@@ -295,7 +295,7 @@ def table(chain_counts: list[int], models: list[str], libraries: list[str]) -> l
             for library in libraries:
                 if library == "pyro" and (model != "eight_schools_noncentered" or chains != 1):
                     continue
-                found = measure(library, model, chains)
+                found = measure(__file__, library, model, str(chains))
                 if found is None:
                     emit(f"| {model} | {chains} | {library} | failed |")
                     continue

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from brancher import moved
 from brancher.errors import AbsentNameError
+from brancher.moved import find, install
 
 #: By module, what stands in for a name.
 INSTEAD: dict[str, dict[str, str]] = {
@@ -150,7 +150,7 @@ INSTEAD: dict[str, dict[str, str]] = {
 
 
 INSTEAD["brancher.poutine"] = INSTEAD["brancher.handlers"]
-moved.install(INSTEAD)
+install(INSTEAD)
 
 
 def refuse(module: str) -> Callable[[str], Any]:
@@ -168,6 +168,6 @@ def refuse(module: str) -> Callable[[str], Any]:
             raise AbsentNameError(f"{module}.{name}: expected a name of {module}, got one of Pyro; {instead}")
         if name.startswith("__"):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return moved.find(module, name)
+        return find(module, name)
 
     return __getattr__

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from brancher import staging
 from brancher.distributions.validation import validation_enabled
 from brancher.errors import InferenceTypeError
 from brancher.infer.predictive import Predictive
+from brancher.staging import export as export_graph
 
 
 def export(what: Predictive | Callable[..., Any], path: str | os.PathLike[str], *args: Any) -> Path:
@@ -55,4 +55,4 @@ def export(what: Predictive | Callable[..., Any], path: str | os.PathLike[str], 
             return function(*tensors)
 
     unchecked.__qualname__ = getattr(function, "__qualname__", type(function).__name__)
-    return staging.export(unchecked, args, path)
+    return export_graph(unchecked, args, path)

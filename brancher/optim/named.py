@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer as TorchOptimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from brancher import absent
+from brancher.absent import INSTEAD, refuse
 from brancher.errors import OptimError, OptimTypeError, nearest
 from brancher.optim import classes
 from brancher.optim.clipping import ClipArgs
@@ -172,8 +172,8 @@ def by_name(name: str) -> OptimizerClass | Callable[..., ScheduledOptimizer]:
         return OptimizerClass(OPTIMIZERS[name])
     if name in SCHEDULES:
         return partial(ScheduledOptimizer, SCHEDULES[name])
-    if name in absent.INSTEAD["brancher.optim"]:
-        return absent.refuse("brancher.optim")(name)  # type: ignore[no-any-return]
+    if name in INSTEAD["brancher.optim"]:
+        return refuse("brancher.optim")(name)  # type: ignore[no-any-return]
     raise AttributeError(
         f"module 'brancher.optim' has no attribute {name!r}{nearest(name, [*OPTIMIZERS, *SCHEDULES])}"
     )

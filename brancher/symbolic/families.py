@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.distributions import constraints
 
-from brancher import distributions
+import brancher.distributions as distributions
 
 #: Families whose constructors take distributions, shapes or functions rather than numbers.
 _STRUCTURAL = frozenset(

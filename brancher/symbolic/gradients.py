@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
-from brancher.distributions import Delta, Distribution
+from brancher.distributions import Delta
 from brancher.distributions.shapes import broadcast
 from brancher.distributions.validation import validation_enabled
 from brancher.errors import InferenceError
 from brancher.handlers import Message, Messenger, Trace, replay, substitute, trace
 from brancher.handlers.density import score
 from brancher.infer.particles import particle_plate
+from brancher.symbolic.wrapped import WrappedLaw
 
 #: Names of the estimators, as they were called in Brancher 0.3.
 PathwiseDerivativeEstimator = "pathwise"
@@ -28,24 +29,10 @@ def estimated(guide: Fn, estimator: str | None) -> Fn:
     return _Scored(guide) if estimator == "score" else guide
 
 
-class _Cut(Distribution):
+class _Cut(WrappedLaw):
     """A law whose draws carry no gradient, so that its score function must."""
 
     has_rsample = False
-    arg_constraints: dict[str, Any] = {}
-
-    def __init__(self, law: Any) -> None:
-        self.law = law
-        super().__init__(law.batch_shape, law.event_shape, validate_args=False)
-
-    @property
-    def support(self) -> Any:
-        return self.law.support
-
-    @property
-    def mean(self) -> torch.Tensor:
-        found: torch.Tensor = self.law.mean
-        return found
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> _Cut:
         return _Cut(self.law.expand(batch_shape))

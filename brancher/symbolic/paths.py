@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from brancher.distributions import Distribution
 from brancher.symbolic.batches import Value
 from brancher.symbolic.calls import Call
 from brancher.symbolic.expressions import Expression
@@ -21,13 +20,14 @@ from brancher.symbolic.parameters import Parameter
 from brancher.symbolic.program import Program
 from brancher.symbolic.runs import Run, Step
 from brancher.symbolic.variables import RandomVariable, Variable
+from brancher.symbolic.wrapped import WrappedLaw
 
 LawOf = Callable[[Sequence[Value]], tuple[Any, int]]
 #: Parents whose values are learned: their place among the parents, and in the program.
 Moving = Sequence[tuple[int, int]]
 
 
-class PathLaw(Distribution):
+class PathLaw(WrappedLaw):
     """A law whose draws are differentiable in its arguments, and whose density is so in the value alone.
 
     Args:
@@ -36,20 +36,10 @@ class PathLaw(Distribution):
     """
 
     has_rsample = True
-    arg_constraints: dict[str, Any] = {}
 
     def __init__(self, law: Any, still: Any) -> None:
-        self.law, self.still = law, still
-        super().__init__(law.batch_shape, law.event_shape, validate_args=False)
-
-    @property
-    def support(self) -> Any:
-        return self.law.support
-
-    @property
-    def mean(self) -> torch.Tensor:
-        found: torch.Tensor = self.law.mean
-        return found
+        self.still = still
+        super().__init__(law)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> PathLaw:
         return PathLaw(self.law.expand(batch_shape), self.still.expand(batch_shape))

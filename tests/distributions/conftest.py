@@ -107,18 +107,24 @@ def _load() -> list[Member]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "contract(name): run for every registered family not skipping name")
+    text = (
+        "contract(name, only=None): run for the registered families that do not skip the name and pass only"
+    )
+    config.addinivalue_line("markers", text)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test with the argument ``member`` runs for every family and argument set.
 
-    Mark it ``@pytest.mark.contract("name")`` to honour the entries' ``skip``.
+    Mark it ``@pytest.mark.contract("name")`` to honour the entries' ``skip``, with ``only=`` for a question
+    that an entry must answer by yes.
     """
     if "member" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("contract")
         name = marker.args[0] if marker else ""
-        metafunc.parametrize("member", [_param(m, name) for m in MEMBERS if name not in m.case.skip])
+        only = marker.kwargs.get("only", bool) if marker else bool
+        chosen = [m for m in MEMBERS if name not in m.case.skip and only(m)]
+        metafunc.parametrize("member", [_param(m, name) for m in chosen])
 
 
 def _param(member: Member, name: str) -> Any:

@@ -32,12 +32,27 @@ def test_variance_of_draws(member: Any) -> None:
     assert_mean((draws - d.mean) ** 2, d.variance)
 
 
-@pytest.mark.contract("fit")
+def can_be_fitted(member: Any) -> bool:
+    d = member.make()
+    return d.event_shape == () and (d.support.is_discrete or _cdf(member) is not None)
+
+
+def _cdf(member: Any) -> Any:
+    """The distribution function, scipy's where there is no other; None where there is none."""
+    d = member.make()
+    try:
+        d.cdf(d.sample())
+    except NotImplementedError:
+        if member.case.scipy is None:
+            return None
+        return lambda x: torch.as_tensor(member.scipy().cdf(x.numpy()))
+    return d.cdf
+
+
+@pytest.mark.contract("fit", only=can_be_fitted)
 def test_draws_fit_the_distribution(member: Any) -> None:
     """p > 1e-6 in each of about 150 tests: a false alarm in 6e3 seeds."""
     d = member.make()
-    if d.event_shape:
-        pytest.skip("several dimensions")
     draws = d.sample(torch.Size([N])).reshape(N, -1)
     if d.support.is_discrete:
         for column, flat in enumerate(draws.unbind(1)):
@@ -51,26 +66,27 @@ def test_draws_fit_the_distribution(member: Any) -> None:
             chi2 = ((observed - wanted) ** 2 / wanted.clamp(min=1.0)).sum()
             assert st.chi2.sf(float(chi2), len(observed)) > 1e-6
         return
-    try:
-        u = d.cdf(d.sample(torch.Size([N]))).reshape(N, -1)
-    except NotImplementedError:
-        if member.case.scipy is None:
-            pytest.skip("no distribution function")
-        u = torch.as_tensor(member.scipy().cdf(d.sample(torch.Size([N])).numpy())).reshape(N, -1)
+    u = _cdf(member)(d.sample(torch.Size([N]))).reshape(N, -1)
     for column in u.unbind(1):
         assert st.kstest(column.numpy(), "uniform").pvalue > 1e-6
 
 
-@pytest.mark.contract("rsample")
+#: The mean does not depend on the matrix alone; `test_multivariate.py` looks at these.
+MATRICES = {"covariance_matrix", "precision_matrix", "scale_tril", "cov_factor"}
+
+
+def has_pathwise_mean(member: Any) -> bool:
+    if "moments" in member.case.skip or MATRICES & member.tensors().keys():
+        return False
+    return bool(member.make().has_rsample)
+
+
+@pytest.mark.contract("rsample", only=has_pathwise_mean)
 def test_gradient_of_draws_is_the_gradient_of_the_mean(member: Any) -> None:
     """Pathwise gradients of n draws average to the gradient of the exact mean."""
     d = member.make()
-    if not d.has_rsample or "moments" in member.case.skip:
-        pytest.skip("no pathwise gradient, or no exact mean")
     arguments = member.tensors()
     names = [k for k, v in arguments.items() if isinstance(v, torch.Tensor)]
-    if any(name in ("covariance_matrix", "precision_matrix", "scale_tril", "cov_factor") for name in names):
-        pytest.skip("the mean does not depend on the matrix alone; test_multivariate.py looks at it")
     exact = {name: arguments[name].clone().requires_grad_() for name in names}
     mean = member.make(**exact).mean
     wanted = torch.autograd.grad(mean.sum(), list(exact.values()), allow_unused=True, materialize_grads=True)
@@ -122,3 +138,19 @@ def test_sample_carries_no_gradient(member: Any) -> None:
         if isinstance(v, torch.Tensor) and k != "total_count"
     }
     assert not member.make(**leaves).sample().requires_grad
+
+
+#: Continuous families whose draws carry no gradient; discrete ones whose draws do.
+SCORED = {"Empirical", "MixtureSameFamily", "Unit", "VonMises"}
+STRAIGHT_THROUGH = {
+    "OneHotCategoricalStraightThrough",
+    "RelaxedBernoulliStraightThrough",
+    "RelaxedOneHotCategoricalStraightThrough",
+}
+
+
+@pytest.mark.contract("sample")
+def test_families_say_whether_draws_carry_gradients(member: Any) -> None:
+    d, name = member.make(), member.family.__name__
+    expected = name in STRAIGHT_THROUGH if d.support.is_discrete else name not in SCORED
+    assert bool(d.has_rsample) == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -11,36 +13,31 @@ from brancher.errors import HandlerTypeError
 from brancher.poutine import Messenger, mask, trace
 
 
-def scale(guess):
-    weight = brancher.sample("weight", dist.Normal(guess, 1.0))
-    return brancher.sample("measurement", dist.Normal(weight, 0.75))
+def coffee(water):
+    beans = brancher.sample("beans", dist.Gamma(2.0, 1.0))
+    return brancher.sample("strength", dist.Normal(beans / water, 0.1))
 
 
-class LogJoint(Messenger):
-    """Sets values before they are drawn and adds up densities afterwards; never calls the base's __init__."""
+class Ledger(Messenger):
+    """Fills in what is known and keeps an account of every site; never calls the base's __init__."""
 
-    def __init__(self, data):
-        self.data = data
-
-    def __enter__(self):
-        self.log_joint = torch.tensor(0.0)
-        return super().__enter__()
+    def __init__(self, known):
+        self.known, self.account = known, {}
 
     def _pyro_sample(self, msg):
-        msg["value"] = self.data[msg["name"]]
-        msg["done"] = True
+        if msg["name"] in self.known:
+            msg["value"], msg["done"] = torch.tensor(self.known[msg["name"]]), True
 
     def _pyro_post_sample(self, msg):
-        self.log_joint = self.log_joint + (msg["scale"] * msg["fn"].log_prob(msg["value"])).sum()
+        self.account[msg["name"]] = float(msg["fn"].log_prob(msg["value"]))
 
 
 def test_methods_by_type_are_called():
-    data = {"weight": torch.tensor(8.23), "measurement": torch.tensor(9.5)}
-    with LogJoint(data) as handler:
-        assert scale(8.5) == 9.5
-    expected = dist.Normal(8.5, 1.0).log_prob(data["weight"])
-    expected += dist.Normal(data["weight"], 0.75).log_prob(data["measurement"])
-    torch.testing.assert_close(handler.log_joint, expected)
+    with Ledger({"beans": 3.0, "strength": 1.4}) as ledger:
+        assert coffee(2.0) == torch.tensor(1.4)
+    assert list(ledger.account) == ["beans", "strength"]
+    assert ledger.account["beans"] == pytest.approx(math.log(3.0) - 3.0)
+    assert ledger.account["strength"] == pytest.approx(-0.5 - math.log(0.1) - 0.5 * math.log(2 * math.pi))
 
 
 def test_other_types_pass_by():
@@ -51,7 +48,7 @@ def test_other_types_pass_by():
             Params.seen += (msg["name"],)
 
     with Params():
-        scale(0.0)
+        coffee(1.0)
         brancher.param("p", torch.tensor(1.0))
     assert Params.seen == ("p",)
 
@@ -83,30 +80,30 @@ def test_methods_of_a_handler_here_can_be_extended():
 
     with Marked() as recorder:
         brancher.param("p", torch.tensor(1.0))
-        scale(0.0)
-    assert recorder.trace.names() == ["p", "weight", "measurement"]
-    assert recorder.trace.nodes["weight"]["infer"]["marked"]
+        coffee(1.0)
+    assert recorder.trace.names() == ["p", "beans", "strength"]
+    assert recorder.trace.nodes["beans"]["infer"]["marked"]
 
 
 def test_a_subclass_inherits_the_calls():
-    class Child(LogJoint):
+    class Forgetful(Ledger):
         def _pyro_post_sample(self, msg):
             super()._pyro_post_sample(msg)
-            self.log_joint = self.log_joint * 0
+            self.account.pop("beans", None)
 
-    with Child({"weight": torch.tensor(1.0), "measurement": torch.tensor(1.0)}) as handler:
-        assert scale(0.0) == 1.0
-    assert handler.log_joint == 0
+    with Forgetful({"strength": 1.0}) as ledger:
+        assert coffee(1.0) == 1.0
+    assert list(ledger.account) == ["strength"]
 
 
 def test_own_method_of_a_child_wins_over_pyros_of_its_parent():
-    class Child(LogJoint):
+    class Child(Ledger):
         def process_message(self, message):
             if message.type == "sample":
                 message.value = torch.tensor(3.0)
 
     with Child({}):
-        assert scale(0.0) == 3.0
+        assert coffee(1.0) == 3.0
 
 
 def test_stopping_hides_a_site():
@@ -115,7 +112,7 @@ def test_stopping_hides_a_site():
             msg["stop"] = True
 
     with trace() as outer, Hide(), mask(mask=False):
-        scale(0.0)
+        coffee(1.0)
     assert outer.trace.names() == []
 
 
@@ -133,7 +130,7 @@ def test_error_in_a_method_leaves_no_handler():
             raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"), Broken():
-        scale(0.0)
+        coffee(1.0)
     assert not brancher.poutine.runtime.am_i_wrapped()
 
 

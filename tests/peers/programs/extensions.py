@@ -14,31 +14,28 @@ from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from pyro.util import set_rng_seed, torch_isnan
 
 
-def scale(guess):
-    weight = pyro.sample("weight", dist.Normal(guess, 1.0))
-    return pyro.sample("measurement", dist.Normal(weight, 0.75))
+def coffee(water):
+    beans = pyro.sample("beans", dist.Gamma(2.0, 1.0))
+    return pyro.sample("strength", dist.Normal(beans / water, 0.1))
 
 
-class LogJoint(Messenger):
-    def __init__(self, data):
-        self.data = data
+class Tasting(Messenger):
+    """Gives every site the same value at half its weight, and notes what it saw."""
 
-    def __enter__(self):
-        self.log_joint = torch.tensor(0.0)
-        return super().__enter__()
+    def __init__(self, value):
+        self.value, self.notes = value, []
 
     def _pyro_sample(self, msg):
-        msg["value"] = self.data[msg["name"]]
-        msg["done"] = True
+        msg["value"], msg["scale"] = self.value, 0.5 * msg["scale"]
 
     def _pyro_post_sample(self, msg):
-        self.log_joint = self.log_joint + (msg["scale"] * msg["fn"].log_prob(msg["value"])).sum()
+        self.notes.append((msg["name"], msg["scale"], msg["fn"].log_prob(msg["value"])))
 
 
 def case_handler_with_methods_by_type():
-    with LogJoint({"measurement": torch.tensor(9.5), "weight": torch.tensor(8.23)}) as handler:
-        value = scale(torch.tensor(8.5))
-    return value, handler.log_joint
+    with Tasting(torch.tensor(1.5)) as tasting:
+        value = coffee(torch.tensor(2.0))
+    return value, tasting.notes
 
 
 def case_handler_with_one_method():
@@ -49,7 +46,7 @@ def case_handler_with_one_method():
             super()._process_message(msg)
 
     with poutine.trace() as recorder, Shift():
-        result = scale(torch.tensor(0.0))
+        result = coffee(torch.tensor(1.0))
     return result, list(recorder.trace.nodes), recorder.trace.log_prob_sum()
 
 
@@ -60,7 +57,7 @@ def case_extended_trace():
             super()._pyro_post_sample(msg)
 
     with Marked() as recorder:
-        scale(torch.tensor(0.0))
+        coffee(torch.tensor(1.0))
     return [(name, site["infer"]["marked"]) for name, site in recorder.trace.nodes.items()]
 
 
@@ -81,7 +78,7 @@ def case_effectful_function():
 
 def case_nonlocal_exit():
     try:
-        poutine.escape(scale, escape_fn=lambda site: site["name"] == "measurement")(torch.tensor(0.0))
+        poutine.escape(coffee, escape_fn=lambda site: site["name"] == "strength")(torch.tensor(1.0))
     except NonlocalExit as exit:
         return exit.site["name"]
 

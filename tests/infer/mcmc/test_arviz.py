@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -89,3 +91,17 @@ def test_run_without_a_model_has_no_data():
     mcmc = MCMC(kernel, 4, 4, {"x": torch.zeros(2)}, num_chains=2, seed=0, progress=False)
     mcmc.run()
     assert set(mcmc.to_arviz().groups()) == {"posterior", "sample_stats"}
+
+
+def test_arviz_1_gets_all_groups_in_one_mapping(ran, monkeypatch):
+    """``from_dict`` of ArviZ 1.x, which makes a DataTree, takes the groups as its first argument."""
+    calls = []
+    later = SimpleNamespace(
+        __version__="1.3.0", from_dict=lambda groups, **options: calls.append((groups, options))
+    )
+    monkeypatch.setattr("brancher.infer.mcmc.arviz.require", lambda *_: later)
+    ran.to_arviz()
+    ((groups, options),) = calls
+    assert set(groups) == {"posterior", "sample_stats", "log_likelihood", "observed_data"}
+    assert groups["posterior"]["theta"].shape == (2, 5, 3)
+    assert options["dims"]["theta"] == ["school"] and list(options["coords"]["school"]) == ["A", "B", "C"]

@@ -116,6 +116,23 @@ def test_sequential_chains_are_the_vectorized_ones(ran):
     assert torch.allclose(alone.get_samples()["mu"], together.get_samples()["mu"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
+def test_parallel_chains_are_the_sequential_ones():
+    runs = [
+        make(num_chains=2, chain_method=method, draws=3, warmup=3) for method in ("sequential", "parallel")
+    ]
+    for run in runs:
+        run.run(Y)
+    first, second = (run.get_samples(group_by_chain=True)["z"] for run in runs)
+    assert torch.equal(first, second)
+
+
+def test_bar_shows_phase_step_size_and_divergences(capsys):
+    make(NUTS(model, max_tree_depth=3), progress=True).run(Y)
+    shown = capsys.readouterr().err
+    assert "24/24" in shown and "step size" in shown and "diverg" in shown
+
+
 def test_run_again_goes_on_bit_for_bit(ran):
     pieces = make(num_chains=2, draws=6)
     pieces.run(Y)

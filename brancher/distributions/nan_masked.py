@@ -21,6 +21,8 @@ class NanMaskedNormal(Normal):
         tensor([-0.9189,  0.0000])
     """
 
+    takes_nan = True
+
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-density in nats, 0 where the value is NaN."""
         if not isinstance(value, torch.Tensor):
@@ -47,6 +49,8 @@ class NanMaskedMultivariateNormal(MultivariateNormal):
         >>> d.log_prob(torch.tensor([0.0, float("nan")]))
         tensor(-0.9189)
     """
+
+    takes_nan = True
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-density of the entries that are not NaN, in nats; 0 where all are."""

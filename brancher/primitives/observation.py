@@ -100,7 +100,7 @@ def _device_of(fn: Any) -> torch.device | None:
 
 
 def check_nan(site: Message) -> None:
-    """Refuse NaN among observed data, where no mask says that they do not count.
+    """Refuse NaN among observed data, where neither a mask nor the law says that they do not count.
 
     Raises:
         SiteError: naming the site, how many are NaN and the first of them.
@@ -109,13 +109,20 @@ def check_nan(site: Message) -> None:
     if masked or not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.is_meta:
         return
     bad = torch.isnan(value)
-    if bool(bad.any()):
+    if bool(bad.any()) and not _takes_nan(site.fn):
         where = bad.nonzero()
         first = [tuple(row) for row in where[:3].tolist()]
         raise SiteError(
             f"site '{site.name}': expected observed data without NaN, got {len(where)} NaN, the first at "
             f"{first}; drop them, or mask them with handlers.mask or obs_mask"
         )
+
+
+def _takes_nan(fn: Any) -> bool:
+    """Whether a law reads NaN as "not observed"."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return getattr(fn, "takes_nan", False)
 
 
 def split_observation(

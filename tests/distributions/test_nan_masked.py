@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from brancher import handlers, plate, sample
 from brancher.distributions import (
     MultivariateNormal,
     NanMaskedMultivariateNormal,
@@ -47,3 +48,17 @@ def test_missing_numbers_reach_no_gradient() -> None:
     log_prob = NanMaskedNormal(loc, 1.0).log_prob(torch.tensor([1.0, NAN]))
     assert torch.autograd.grad(log_prob.sum(), loc)[0].tolist() == [1.0, 0.0]
     assert log_prob[0].item() == Normal(0.0, 1.0).log_prob(torch.tensor(1.0)).item()
+
+
+@pytest.mark.parametrize("to_event", [False, True])
+def test_observed_data_may_miss_entries(to_event: bool) -> None:
+    data = torch.tensor([0.5, NAN, -1.0])
+
+    def model() -> None:
+        law = NanMaskedNormal(0.0, 1.0).expand([3])
+        with plate("row", 1 if to_event else 3):
+            sample("y", law.expand([1, 3]).to_event(1) if to_event else law, obs=data)
+
+    expected = Normal(0.0, 1.0).log_prob(data[[0, 2]]).sum()
+    found = handlers.trace(model).get_trace().log_prob_sum()
+    torch.testing.assert_close(found, expected)

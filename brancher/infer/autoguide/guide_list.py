@@ -65,12 +65,13 @@ class AutoGuideList(GuideModule):
     """Several guides, each for some of a model's latent sites.
 
     Parts are made for the model with the other parts' sites hidden, and run in the order in which
-    they were appended. Rows of a subsampled plate are drawn by the first part that opens it. A
-    support that depends on a site of an earlier part is seen by the later one.
+    they were appended, or set as attributes: ``guide.scales = AutoDelta(...)``. Rows of a subsampled
+    plate are drawn by the first part that opens it. A support that depends on a site of an earlier part is seen by the later one.
 
     Args:
         model: the whole model.
-        prefix: first part of the parameters' names, which are ``AutoGuideList.<number>.<...>``.
+        prefix: first part of the parameters' names, which are ``AutoGuideList.<number>.<...>``; an
+            attribute's name stands for its part's number.
 
     Example:
         >>> from brancher.infer.autoguide import AutoDelta, AutoGuideList, AutoNormal
@@ -86,7 +87,6 @@ class AutoGuideList(GuideModule):
 
     def __init__(self, model: Fn, *, prefix: str | None = None) -> None:
         super().__init__(model, prefix)
-        self._length = 0
 
     def append(self, part: Fn) -> None:
         """Add a guide for some of the sites: an automatic guide, or a function.
@@ -96,23 +96,31 @@ class AutoGuideList(GuideModule):
         """
         if not isinstance(part, GuideModule):
             part = AutoCallable(self.model, part)
+        self._own(str(len(self)), part)
+
+    add = append
+
+    def _own(self, name: str, part: GuideModule) -> None:
         if part._is_part:
             raise GuideError(
                 "AutoGuideList: expected a guide of its own, got a part of another one; make a new one"
             )
-        self.add_module(str(self._length), part)
-        part.become_part(f"{self._name}.{self._length}")
-        self._length += 1
+        self.add_module(name, part)
+        part.become_part(f"{self._name}.{name}")
 
-    add = append
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, GuideModule):
+            self._own(name, value)
+        else:
+            super().__setattr__(name, value)
 
     @property
     def parts(self) -> list[Any]:
         """The guides, in order."""
-        return [self._modules[str(i)] for i in range(self._length)]
+        return list(self._modules.values())
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._modules)
 
     def __getitem__(self, number: int) -> Any:
         return self.parts[number]
@@ -122,13 +130,13 @@ class AutoGuideList(GuideModule):
 
     def setup(self, *args: Any, **kwargs: Any) -> Self:
         """Look at the model with example arguments and make the parts' parameters."""
-        if not self._length:
+        if not len(self):
             raise GuideError("AutoGuideList: expected at least one part, got none; append guides first")
         for part in self.parts:
             part.setup(*args, **kwargs)
         self.register()
-        for number, part in enumerate(self.parts):
-            part.become_part(f"{self._name}.{number}")
+        for name, part in self._modules.items():
+            part.become_part(f"{self._name}.{name}")  # type: ignore[union-attr, operator]
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensors:

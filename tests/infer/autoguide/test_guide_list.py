@@ -143,3 +143,19 @@ def test_part_of_two_lists_error() -> None:
     AutoGuideList(model).append(part)
     with pytest.raises(GuideError, match="part of another"):
         AutoGuideList(model).append(part)
+
+
+def test_parts_may_be_attributes() -> None:
+    guide = AutoGuideList(model)
+    guide.append(AutoDelta(block(model, expose=["tau"])))
+    guide.rest = AutoNormal(block(model, expose=["mu", "z", "w"]))
+    guide.setup(Y)
+    assert guide.rest is guide[1]
+    assert {"AutoGuideList.0.tau", "AutoGuideList.rest.locs.mu"} < set(get_param_store().keys())
+    assert set(guide(Y)) == {"tau", "mu", "z", "w"}
+
+
+def test_a_part_of_another_guide_is_no_attribute_error() -> None:
+    guide = make()
+    with pytest.raises(GuideError, match="a guide of its own, got a part of another one"):
+        AutoGuideList(model).first = guide[0]

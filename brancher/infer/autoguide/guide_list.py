@@ -66,7 +66,8 @@ class AutoGuideList(GuideModule):
 
     Parts are made for the model with the other parts' sites hidden, and run in the order in which
     they were appended, or set as attributes: ``guide.scales = AutoDelta(...)``. Rows of a subsampled
-    plate are drawn by the first part that opens it. A support that depends on a site of an earlier part is seen by the later one.
+    plate are drawn by the first part that opens it. A support that depends on a site of an earlier part
+    is seen by the later one.
 
     Args:
         model: the whole model.

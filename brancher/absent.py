@@ -82,7 +82,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "MHResampler": "use Importance and its resample",
         "TracePosterior": "use MCMC or Importance",
         "TracePredictive": "use Predictive",
-        "TraceTailAdaptive_ELBO": "use RenyiELBO",
         "Trace_MMD": "use Trace_ELBO",
         "resampler": "use Importance and its resample",
         "trace_mmd": "use Trace_ELBO",

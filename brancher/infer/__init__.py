@@ -18,6 +18,7 @@ from brancher.infer.elbo import (
     TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
     TraceTMC_ELBO,
 )
 from brancher.infer.enumeration import config_enumerate, infer_discrete
@@ -87,6 +88,7 @@ __all__ = [
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "TraceTMC_ELBO",
+    "TraceTailAdaptive_ELBO",
     "Trace_ELBO",
     "accuracy_table",
     "autoguide",

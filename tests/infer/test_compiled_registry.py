@@ -35,6 +35,7 @@ from brancher.infer import (
     TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
     config_enumerate,
 )
 from brancher.infer.autoguide import (
@@ -105,6 +106,7 @@ LOSSES = {
     "mean field": lambda: TraceMeanField_ELBO(),
     "mean field, particles": lambda: TraceMeanField_ELBO(4),
     "graph": lambda: TraceGraph_ELBO(2),
+    "tail adaptive": lambda: TraceTailAdaptive_ELBO(4),
     "renyi": lambda: RenyiELBO(0.5, num_particles=4),
     "a function": lambda: lambda model, guide: Trace_ELBO().differentiable_loss(model, guide) * 2.0,
 }

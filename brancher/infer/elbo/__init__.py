@@ -11,6 +11,7 @@ from brancher.infer.elbo.enum import TraceEnum_ELBO
 from brancher.infer.elbo.graph import TraceGraph_ELBO
 from brancher.infer.elbo.mean_field import TraceMeanField_ELBO
 from brancher.infer.elbo.renyi import RenyiELBO
+from brancher.infer.elbo.tail_adaptive import TraceTailAdaptive_ELBO
 from brancher.infer.elbo.tmc import TraceTMC_ELBO
 from brancher.infer.elbo.trace_elbo import Trace_ELBO
 from brancher.infer.elbo.wake_sleep import ReweightedWakeSleep
@@ -28,5 +29,6 @@ __all__ = [
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "TraceTMC_ELBO",
+    "TraceTailAdaptive_ELBO",
     "Trace_ELBO",
 ]

@@ -100,9 +100,9 @@ class TraceTailAdaptive_ELBO(ELBO):  # noqa: N801
         # The base class averages over runs; here each particle counts by itself.
         runs = len(log_p)
         log_weight = (torch.cat(log_p) - torch.cat(log_q)) * runs
-        share = tail_weights(log_weight.detach(), self.tail_adaptive_beta)
-        loss = -log_weight.mean()
-        yield Estimate(loss, (share * (torch.cat(log_q_still) - torch.cat(log_p) * runs)).sum())
+        weight = tail_weights(log_weight.detach(), self.tail_adaptive_beta)
+        surrogate = (weight * (torch.cat(log_q_still) - torch.cat(log_p) * runs)).sum()
+        yield Estimate(-log_weight.mean(), surrogate)
 
     def _along_paths(
         self, model: Fn, guide: Fn, drawn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]

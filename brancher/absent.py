@@ -77,8 +77,6 @@ INSTEAD: dict[str, dict[str, str]] = {
     "brancher.infer": {
         "CSIS": "use SVI on a guide, or Importance with one",
         "csis": "use SVI on a guide, or Importance with one",
-        "EnergyDistance": "use Trace_ELBO, or RenyiELBO for a wider posterior",
-        "energy_distance": "use Trace_ELBO, or RenyiELBO for a wider posterior",
         "MHResampler": "use Importance and its resample",
         "TracePosterior": "use MCMC or Importance",
         "TracePredictive": "use Predictive",

@@ -49,6 +49,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.infer.abstract_infer": _ELBO,
     "brancher.infer.autoguide.guides": ("brancher.infer.autoguide",),
     "brancher.infer.discrete": _ELBO,
+    "brancher.infer.energy_distance": _ELBO,
     "brancher.infer.enum": _ELBO,
     "brancher.infer.inspect": ("brancher.render",),
     "brancher.infer.mcmc.api": _MCMC,

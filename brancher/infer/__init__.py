@@ -8,6 +8,7 @@ from brancher.infer import autoguide, reparam
 from brancher.infer.elbo import (
     ELBO,
     ELBOModule,
+    EnergyDistance,
     JitTrace_ELBO,
     JitTraceEnum_ELBO,
     JitTraceGraph_ELBO,
@@ -63,6 +64,7 @@ __all__ = [
     "ELBO",
     "ELBOModule",
     "EmpiricalMarginal",
+    "EnergyDistance",
     "FlatDensity",
     "HMC",
     "IMQSteinKernel",

@@ -7,6 +7,7 @@ from brancher.infer.elbo.compiled import (
     JitTraceMeanField_ELBO,
 )
 from brancher.infer.elbo.elbo import ELBO, ELBOModule
+from brancher.infer.elbo.energy_distance import EnergyDistance
 from brancher.infer.elbo.enum import TraceEnum_ELBO
 from brancher.infer.elbo.graph import TraceGraph_ELBO
 from brancher.infer.elbo.mean_field import TraceMeanField_ELBO
@@ -19,6 +20,7 @@ from brancher.infer.elbo.wake_sleep import ReweightedWakeSleep
 __all__ = [
     "ELBO",
     "ELBOModule",
+    "EnergyDistance",
     "JitTraceEnum_ELBO",
     "JitTraceGraph_ELBO",
     "JitTraceMeanField_ELBO",

@@ -6,8 +6,10 @@ import math
 
 import torch
 from torch import distributions as td
+from torch.nn.functional import logsigmoid
 
 from brancher.distributions.base import Distribution
+from brancher.distributions.elementwise import open_uniform
 from brancher.distributions.odds import Odds
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters
 from brancher.distributions.shapes import Size
@@ -38,6 +40,10 @@ class Bernoulli(Odds, td.Bernoulli, Distribution):  # type: ignore[override]
         if self._validate_args:
             self._validate_sample(value)
         return self._log_success(value) + self._log_failure(1.0 - value)
+
+    @property
+    def variance(self) -> torch.Tensor:
+        return self.probs * self._failure_probs()
 
     def entropy(self) -> torch.Tensor:
         """Entropy in nats."""
@@ -95,9 +101,7 @@ class ContinuousBernoulli(Odds, td.ContinuousBernoulli, Distribution):  # type: 
 
     def rsample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
         """Draw by the quantile function."""
-        shape = self._extended_shape(torch.Size(sample_shape))
-        uniform = torch.rand(shape, dtype=self._param.dtype, device=self._param.device)
-        return self.icdf(uniform)
+        return self.icdf(open_uniform(self._extended_shape(torch.Size(sample_shape)), self._param))
 
     def sample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
         """Draw without a gradient."""
@@ -134,12 +138,14 @@ class ContinuousBernoulli(Odds, td.ContinuousBernoulli, Distribution):  # type: 
         """Quantile of the probability ``value``."""
         slope, p = self.logits, value
         flat = slope.abs() < 1e-6
-        steep = torch.where(flat, 1.0, slope)
-        size = steep.abs()
-        # A law of slope -s is the mirror image of one of slope s.
-        tail = torch.where(steep > 0, 1.0 - p, p)
-        quantile = -torch.log1p(tail * torch.expm1(-size)) / size
-        exact = torch.where(steep > 0, 1.0 - quantile, quantile)
+        size = torch.where(flat, 1.0, slope).abs()
+        # log(1 + p (exp(s) - 1)) / s for a slope s > 0, where the exponential may overflow.
+        rising = -logsigmoid(-(p.log() + size + (-torch.expm1(-size)).log()))
+        # -log(1 - p (1 - exp(-s))) / s for a slope -s, where the difference may cancel.
+        drop = p * torch.expm1(-size)
+        log_rest = torch.where(drop > -0.5, drop.log1p(), (1.0 - p + p * torch.exp(-size)).log())
+        falling = torch.minimum(-log_rest, size)
+        exact = torch.where(slope > 0, rising, falling) / size
         return torch.where(flat, p * (1.0 + 0.5 * slope * (1.0 - p)), exact)
 
 

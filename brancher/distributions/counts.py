@@ -66,6 +66,10 @@ class Binomial(Odds, td.Binomial, Distribution):  # type: ignore[override]
 
     expand = expand_parameters
 
+    @property
+    def variance(self) -> torch.Tensor:
+        return self.mean * self._failure_probs()
+
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-probability in nats; right digits at 1e8 trials and more (Loader 2000)."""
         if self._validate_args:
@@ -183,4 +187,7 @@ class Geometric(Odds, td.Geometric, Distribution):
     def entropy(self) -> torch.Tensor:
         """Entropy in nats."""
         one = torch.ones_like(self._param)
-        return -self._log_success(one) - self._log_failure(self._failure_probs()) / self.probs
+        # For rare successes the mean number of failures times -log(1 - probs) tends to one.
+        is_rare = self.probs == 0
+        of_failures = -self._log_failure(self._failure_probs()) / torch.where(is_rare, 1.0, self.probs)
+        return torch.where(is_rare, 1.0, of_failures) - self._log_success(one)

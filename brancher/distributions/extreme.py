@@ -95,6 +95,12 @@ class Weibull(td.Weibull, Distribution):
         """Inverse of the shape."""
         return self.concentration.reciprocal()
 
+    @property
+    def variance(self) -> torch.Tensor:
+        k = self.concentration_reciprocal
+        excess = torch.lgamma(1.0 + 2.0 * k) - 2.0 * torch.lgamma(1.0 + k)
+        return self.mean.square() * excess.expm1()  # the difference of two moments may overflow
+
     @lazy_property
     def base_dist(self) -> Any:
         """The exponential law that is transformed."""

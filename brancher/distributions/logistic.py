@@ -123,9 +123,12 @@ class SkewLogistic(Elementwise):
         if self._validate_args:
             self._validate_sample(value)
         z, a = (value - self.loc) / self.scale, self.asymmetry
-        # softplus(-z) written for both signs, so that the linear parts never cancel.
-        slope = torch.where(z < 0, a * z, -z)
-        return slope - (a + 1.0) * (-z.abs()).exp().log1p() + a.log() - self.scale.log()
+        # softplus(-z) written for both signs, so that the linear parts never cancel. The kinks of the
+        # two summands at 0 cancel, and so must their derivatives there: abs would take 0 for its own.
+        is_left = z < 0
+        slope = torch.where(is_left, a * z, -z)
+        bend = torch.where(is_left, z, -z).exp().log1p()
+        return slope - (a + 1.0) * bend + a.log() - self.scale.log()
 
     def cdf(self, value: torch.Tensor) -> torch.Tensor:
         """Probability of a draw up to ``value``."""

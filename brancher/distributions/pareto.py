@@ -56,7 +56,7 @@ class Pareto(td.Pareto, Distribution):
         """Distribution function."""
         if self._validate_args:
             self._validate_sample(value)
-        return -torch.expm1(-self.alpha * (value / self.scale).log())
+        return -torch.expm1(-self.alpha * (value / self.scale).clamp(min=1.0).log())
 
     def icdf(self, value: torch.Tensor) -> torch.Tensor:
         """Quantile of the probability ``value``."""
@@ -97,10 +97,12 @@ class GeneralizedPareto(td.GeneralizedPareto, Distribution):
     def _log_growth(self, z: torch.Tensor) -> torch.Tensor:
         """Minus the log of the survival function: log(1 + c z) / c, and z for c = 0."""
         c = self.concentration
-        x = c * z
+        # An exponential law has no upper end; beyond that of another nothing survives.
+        x = torch.where((c == 0) & z.isinf(), 0.0, c * z).clamp(min=-1.0)
         # For small c z the quotient is a short series, right at c = 0 and continuous with it.
         near = x.abs() < 1e-4
         direct = torch.log1p(torch.where(near, 1.0, x)) / torch.where(near, 1.0, c)
+        x = torch.where(near, x, 0.0)
         series = z * (1.0 - x * (0.5 - x * (1.0 / 3.0 - x * (0.25 - x * 0.2))))
         return torch.where(near, series, direct)
 
@@ -108,15 +110,18 @@ class GeneralizedPareto(td.GeneralizedPareto, Distribution):
         """Log-density in nats, shape sample_shape + B."""
         if self._validate_args:
             self._validate_sample(value)
-        return -self.scale.log() - (1.0 + self.concentration) * self._log_growth(
-            (value - self.loc) / self.scale
-        )
+        z, c = (value - self.loc) / self.scale, self.concentration
+        inside = (z >= 0) & (c * z >= -1.0)
+        growth = self._log_growth(torch.where(inside, z, 0.0))
+        # At the upper end the growth is infinite, and the density of a uniform law is not zero.
+        decline = torch.where((c == -1.0) & growth.isinf(), 0.0, (1.0 + c) * growth)
+        return torch.where(inside, -self.scale.log() - decline, -math.inf)
 
     def log_survival_function(self, value: torch.Tensor) -> torch.Tensor:
         """Log of the probability above ``value``."""
         if self._validate_args:
             self._validate_sample(value)
-        return -self._log_growth((value - self.loc) / self.scale)
+        return -self._log_growth(((value - self.loc) / self.scale).clamp(min=0.0))
 
     def log_cdf(self, value: torch.Tensor) -> torch.Tensor:
         """Log of the distribution function."""
@@ -129,8 +134,9 @@ class GeneralizedPareto(td.GeneralizedPareto, Distribution):
     def icdf(self, value: torch.Tensor) -> torch.Tensor:
         """Quantile of the probability ``value``."""
         growth, c = -torch.log1p(-value), self.concentration
-        x = c * growth
+        x = torch.where((c == 0) & growth.isinf(), 0.0, c * growth)
         near = x.abs() < 1e-4
         direct = torch.expm1(torch.where(near, 1.0, x)) / torch.where(near, 1.0, c)
+        x = torch.where(near, x, 0.0)
         series = growth * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x / 120.0))))
         return self.loc + self.scale * torch.where(near, series, direct)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from torch import distributions as td
 from torch.distributions import Distribution as TorchDistribution
 
 from brancher.distributions import constraints
@@ -13,8 +14,10 @@ from brancher.distributions.anchors import anchor
 from brancher.distributions.base import Distribution
 from brancher.distributions.bounds import between, is_bound
 from brancher.distributions.elementwise import example_of, open_uniform
+from brancher.distributions.logistic import Logistic
 from brancher.distributions.parameters import Number, expand_parameters, to_tensors
 from brancher.distributions.shapes import Size, broadcast
+from brancher.distributions.soft_laplace import SoftLaplace
 from brancher.errors import DistributionError
 
 
@@ -22,12 +25,16 @@ class TruncatedDistribution(Distribution):
     """A scalar continuous law given ``low <= x <= high``.
 
     It needs the base's ``cdf`` and ``icdf``, and is as exact as they are: far in the upper tail a
-    distribution function rounds to 1. ``TruncatedNormal`` has no such limit.
+    distribution function rounds to 1. Symmetric laws are mirrored there, so that only intervals
+    whose mass underflows are out of reach; ``TruncatedNormal`` has no such limit.
 
     Args:
         base_dist: law with scalar events, ``cdf`` and ``icdf``.
         low: lower bound; None for the base's own.
         high: upper bound, > ``low``; None for the base's own.
+
+    Raises:
+        DistributionError: the bounds are in the wrong order, or hold no mass that ``cdf`` can tell.
 
     Example:
         >>> from brancher.distributions import Logistic
@@ -64,6 +71,12 @@ class TruncatedDistribution(Distribution):
                 f"{self.low.numel()} intervals empty; "
                 "swap or widen them"
             )
+        if self._validate_args and not bool((self._mass() > 0).all()):
+            raise DistributionError(
+                f"TruncatedDistribution: expected an interval with some of the mass of "
+                f"{type(base_dist).__name__}, got {int((~(self._mass() > 0)).sum())} of {self.low.numel()} "
+                f"in which {self.low.dtype} can tell none; use float64 or move the bounds"
+            )
 
     expand = expand_parameters
 
@@ -82,30 +95,64 @@ class TruncatedDistribution(Distribution):
         inner = self.base_dist.cdf(torch.where(is_infinite, anchor(self.base_dist.support, bound), bound))
         return torch.where(is_infinite, (bound > 0).to(inner.dtype), inner)
 
+    def _mirror(self) -> torch.Tensor | None:
+        """Where a symmetric base is better seen in the mirror; None for a base that is not symmetric."""
+        return self.low > self.base_dist.loc if isinstance(self.base_dist, _SYMMETRIC) else None
+
+    def _reflect(self, value: torch.Tensor, is_mirrored: torch.Tensor) -> torch.Tensor:
+        # Twice the location may be far larger than the distance to it.
+        loc: torch.Tensor = self.base_dist.loc  # type: ignore[union-attr]
+        return torch.where(is_mirrored, (loc - value) + loc, value)
+
+    def _masses_below(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mass below the interval and below its end, counted from the far side where that is mirrored."""
+        low, high, is_mirrored = self.low, self.high, self._mirror()
+        if is_mirrored is not None:
+            ends = self._reflect(high, is_mirrored), self._reflect(low, is_mirrored)
+            low, high = torch.where(is_mirrored, ends[0], low), torch.where(is_mirrored, ends[1], high)
+        return self._mass_below(low), self._mass_below(high)
+
+    def _mass(self) -> torch.Tensor:
+        below, above = self._masses_below()
+        return above - below
+
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
-        """Log-density in nats; -inf outside the interval."""
+        """Log-density in nats; -inf outside the interval, NaN where its mass underflows."""
         if self._validate_args:
             self._validate_sample(value)
         is_inside = (value >= self.low) & (value <= self.high)
         x = torch.where(is_inside, value, anchor(self.base_dist.support, value))
-        mass = self._mass_below(self.high) - self._mass_below(self.low)
-        return torch.where(is_inside, self.base_dist.log_prob(x) - mass.log(), -math.inf)
+        mass = self._mass()
+        log_mass = torch.where(mass > 0, mass, math.nan).log()
+        return torch.where(is_inside, self.base_dist.log_prob(x) - log_mass, -math.inf)
 
     def cdf(self, value: torch.Tensor) -> torch.Tensor:
         """Probability of a draw up to ``value``."""
         if self._validate_args:
             self._validate_sample(value)
-        below, above = self._mass_below(self.low), self._mass_below(self.high)
-        return ((self.base_dist.cdf(value) - below) / (above - below)).clamp(0.0, 1.0)
+        (below, above), is_mirrored = self._masses_below(), self._mirror()
+        if is_mirrored is None:
+            return ((self.base_dist.cdf(value) - below) / (above - below)).clamp(0.0, 1.0)
+        reached = self.base_dist.cdf(self._reflect(value, is_mirrored))
+        passed = torch.where(is_mirrored, above - reached, reached - below)
+        return (passed / (above - below)).clamp(0.0, 1.0)
 
     def icdf(self, value: torch.Tensor) -> torch.Tensor:
         """Value below which a draw falls with the given probability."""
-        below, above = self._mass_below(self.low), self._mass_below(self.high)
-        return self.base_dist.icdf(below + value * (above - below)).clamp(self.low, self.high)
+        (below, above), is_mirrored = self._masses_below(), self._mirror()
+        if is_mirrored is None:
+            quantile = self.base_dist.icdf(below + value * (above - below))
+        else:
+            passed = torch.where(is_mirrored, 1.0 - value, value)
+            quantile = self._reflect(self.base_dist.icdf(below + passed * (above - below)), is_mirrored)
+        return quantile.clamp(self.low, self.high)
 
     def rsample(self, sample_shape: Size = ()) -> torch.Tensor:
         """Draw by inversion, differentiably where the base's quantile function is."""
         return self.icdf(open_uniform(self._extended_shape(torch.Size(sample_shape)), self.low))
+
+
+_SYMMETRIC = (td.Normal, td.Laplace, td.Cauchy, td.StudentT, Logistic, SoftLaplace)
 
 
 def _check_base(base_dist: TorchDistribution) -> None:

@@ -132,8 +132,11 @@ class TruncatedNormal(Elementwise):
         beyond_left = value * total + beyond[..., 0]
         beyond_right = (1.0 - value) * total + beyond[..., 1]
         is_right = beyond_right < beyond_left
-        y = log_whole - torch.where(is_right, beyond_right, beyond_left).log()
-        s = distance_at(t, y.clamp(min=0.0), log_whole)
+        beyond = torch.where(is_right, beyond_right, beyond_left)
+        # A mass of nothing lies beyond the bound itself, which may be infinitely far away.
+        is_bound = beyond <= 0
+        y = log_whole - torch.where(is_bound, whole, beyond).log()
+        s = torch.where(is_bound, math.inf, distance_at(t, y.clamp(min=0.0), log_whole))
         x = mode + self.scale * torch.where(is_right, s, -s)
         return x.clamp(self.low, self.high)
 

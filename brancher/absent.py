@@ -80,9 +80,7 @@ INSTEAD: dict[str, dict[str, str]] = {
         "MHResampler": "use Importance and its resample",
         "TracePosterior": "use MCMC or Importance",
         "TracePredictive": "use Predictive",
-        "Trace_MMD": "use Trace_ELBO",
         "resampler": "use Importance and its resample",
-        "trace_mmd": "use Trace_ELBO",
         "WeighedPredictive": "use Importance, its samples and weights",
     },
     "brancher.infer.autoguide": {

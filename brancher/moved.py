@@ -62,6 +62,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.infer.rws": _ELBO,
     "brancher.infer.trace_elbo": _ELBO,
     "brancher.infer.trace_mean_field_elbo": _ELBO,
+    "brancher.infer.trace_mmd": _ELBO,
     "brancher.infer.trace_tail_adaptive_elbo": _ELBO,
     "brancher.infer.traceenum_elbo": _ELBO,
     "brancher.infer.tracegraph_elbo": _ELBO,

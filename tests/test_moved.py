@@ -65,8 +65,8 @@ def test_absent_module_says_what_to_use():
         AbsentNameError, match="brancher.contrib: expected a module of brancher, got one of Pyro"
     ):
         importlib.import_module("brancher.contrib.gp")
-    with pytest.raises(AbsentNameError, match="use Trace_ELBO"):
-        importlib.import_module("brancher.infer.energy_distance")
+    with pytest.raises(AbsentNameError, match="use Importance and its resample"):
+        importlib.import_module("brancher.infer.resampler")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("brancher.never_there")
 

@@ -30,8 +30,10 @@ from brancher.distributions import constraints
 from brancher.errors import BrancherWarning
 from brancher.infer import (
     SVI,
+    EnergyDistance,
     RenyiELBO,
     Trace_ELBO,
+    Trace_MMD,
     TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
@@ -106,6 +108,8 @@ LOSSES = {
     "mean field": lambda: TraceMeanField_ELBO(),
     "mean field, particles": lambda: TraceMeanField_ELBO(4),
     "graph": lambda: TraceGraph_ELBO(2),
+    "energy distance": lambda: EnergyDistance(prior_scale=0.1, num_particles=4),
+    "mean discrepancy": lambda: Trace_MMD(lambda x, y: (x @ y.mT + 1.0).square(), 0.1, num_particles=4),
     "tail adaptive": lambda: TraceTailAdaptive_ELBO(4),
     "renyi": lambda: RenyiELBO(0.5, num_particles=4),
     "a function": lambda: lambda model, guide: Trace_ELBO().differentiable_loss(model, guide) * 2.0,

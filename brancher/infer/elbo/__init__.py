@@ -11,6 +11,7 @@ from brancher.infer.elbo.energy_distance import EnergyDistance
 from brancher.infer.elbo.enum import TraceEnum_ELBO
 from brancher.infer.elbo.graph import TraceGraph_ELBO
 from brancher.infer.elbo.mean_field import TraceMeanField_ELBO
+from brancher.infer.elbo.mmd import Trace_MMD
 from brancher.infer.elbo.renyi import RenyiELBO
 from brancher.infer.elbo.tail_adaptive import TraceTailAdaptive_ELBO
 from brancher.infer.elbo.tmc import TraceTMC_ELBO
@@ -33,4 +34,5 @@ __all__ = [
     "TraceTMC_ELBO",
     "TraceTailAdaptive_ELBO",
     "Trace_ELBO",
+    "Trace_MMD",
 ]

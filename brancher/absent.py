@@ -112,9 +112,6 @@ INSTEAD: dict[str, dict[str, str]] = {
     "brancher.infer.importance": {
         "vectorized_importance_weights": "use Importance(model, guide, num_samples).run(*args).log_weights",
     },
-    "brancher.infer.inspect": {
-        "get_dependencies": "use brancher.render_model, whose picture shows what depends on what",
-    },
     "brancher.nn.module": {
         "clear": "use brancher.clear_param_store; modules keep their own parameters",
     },

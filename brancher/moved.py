@@ -51,7 +51,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.infer.discrete": _ELBO,
     "brancher.infer.energy_distance": _ELBO,
     "brancher.infer.enum": _ELBO,
-    "brancher.infer.inspect": ("brancher.render",),
+    "brancher.infer.inspect": ("brancher.infer.dependencies", "brancher.render"),
     "brancher.infer.mcmc.api": _MCMC,
     "brancher.infer.mcmc.mcmc_kernel": _MCMC,
     "brancher.infer.mcmc.rwkernel": _MCMC,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from brancher.absent import refuse
 from brancher.distributions.validation import enable_validation
 from brancher.infer import autoguide, reparam
+from brancher.infer.dependencies import get_dependencies
 from brancher.infer.elbo import (
     ELBO,
     ELBOModule,
@@ -100,6 +101,7 @@ __all__ = [
     "config_enumerate",
     "enable_validation",
     "export",
+    "get_dependencies",
     "infer_discrete",
     "init_to_draw",
     "init_to_feasible",

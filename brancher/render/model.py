@@ -11,9 +11,9 @@ import torch
 
 from brancher.errors import HandlerTypeError
 from brancher.handlers import Frame, Message, Trace, trace
+from brancher.handlers.provenance import Ledger, Provenance
 from brancher.handlers.record import family
 from brancher.render.graph import ModelGraph, Node
-from brancher.render.provenance import Ledger, Provenance
 from brancher.staging import random_state_kept
 
 

@@ -175,6 +175,13 @@ class Multinomial(td.Multinomial, Distribution):
     def _binomial(self) -> Any:
         return Binomial(self.total_count, self.probs, validate_args=False)
 
+    def sample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
+        """Draw counts, shape sample_shape + B + (K,)."""
+        if self.total_count == 0:
+            return self.probs.new_zeros(self._extended_shape(torch.Size(sample_shape)))
+        draws: torch.Tensor = super().sample(sample_shape)  # type: ignore[no-untyped-call]
+        return draws
+
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-probability in nats, shape sample_shape + B."""
         if self._validate_args:

@@ -14,6 +14,13 @@ from brancher.distributions.parameters import SCALAR, Number, expand_parameters,
 from brancher.distributions.shapes import Size
 from brancher.distributions.special import deviance, log_binomial_kernel, stirling_remainder
 
+_COUNTABLE = 1e18  # torch counts in 64 bits, and returns a negative number beyond
+
+
+def draw_poisson(rate: torch.Tensor) -> torch.Tensor:
+    """Draw Poisson counts; beyond rates of 1e18 their spread, below a part in 1e9, is left out."""
+    return torch.where(rate < _COUNTABLE, torch.poisson(rate.clamp(max=_COUNTABLE)), rate.round())
+
 
 class Poisson(td.Poisson, Distribution):
     """Poisson law of counts.
@@ -31,6 +38,11 @@ class Poisson(td.Poisson, Distribution):
         Distribution.__init__(self, self.rate.shape, SCALAR, validate_args)
 
     expand = expand_parameters
+
+    def sample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
+        """Draw counts, shape sample_shape + B."""
+        with torch.no_grad():
+            return draw_poisson(self.rate.expand(self._extended_shape(torch.Size(sample_shape))))
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-probability in nats; right digits at rates of 1e8 and more (Loader 2000)."""
@@ -122,7 +134,7 @@ class NegativeBinomial(Odds, td.NegativeBinomial, Distribution):  # type: ignore
     def sample(self, sample_shape: Size = SCALAR) -> torch.Tensor:
         """Draw a Poisson count at a gamma rate."""
         with torch.no_grad():
-            return torch.poisson(self._gamma.sample(torch.Size(sample_shape)))
+            return draw_poisson(self._gamma.sample(torch.Size(sample_shape)))
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-probability in nats; right digits at 1e8 failures and more (Loader 2000)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.distributions import constraints
 
+from brancher.distributions.counts import draw_poisson
 from brancher.distributions.elementwise import Elementwise
 from brancher.distributions.parameters import Number
 from brancher.distributions.shapes import Size
@@ -41,7 +42,7 @@ class GammaPoisson(Elementwise):
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             rate = torch._standard_gamma(self.concentration.expand(shape)) / self.rate
-            return torch.poisson(rate)
+            return draw_poisson(rate)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-mass in nats, shape sample_shape + B.

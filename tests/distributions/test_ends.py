@@ -129,3 +129,19 @@ def test_truncation_in_the_upper_tail_mirrors_that_in_the_lower(base: Any) -> No
 def test_truncation_to_an_interval_whose_mass_can_not_be_told_error() -> None:
     with pytest.raises(DistributionError, match=r"some of the mass of Exponential, got 1 of 1.*float64"):
         dist.TruncatedDistribution(dist.Exponential(1.0), 60.0, 61.0)
+
+
+def test_multinomial_of_no_trials() -> None:
+    law = dist.Multinomial(0, torch.ones(2, 3))
+    assert law.sample(torch.Size([4])).eq(torch.zeros(4, 2, 3)).all()
+    assert law.log_prob(torch.zeros(2, 3)).tolist() == [0.0, 0.0]
+    assert law.entropy().tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "law",
+    [dist.Poisson(1e25), dist.GammaPoisson(1.0, 1e-30), dist.NegativeBinomial(3.0, logits=60.0)],
+)
+def test_counts_beyond_64_bits_are_not_negative(law: Any) -> None:
+    draws = law.sample(torch.Size([100]))
+    assert bool((draws > 1e18).all()) and bool(draws.isfinite().all())

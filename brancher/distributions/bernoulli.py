@@ -39,6 +39,10 @@ class Bernoulli(Odds, td.Bernoulli, Distribution):  # type: ignore[override]
         """Log-probability in nats; values between 0 and 1 weigh both outcomes."""
         if self._validate_args:
             self._validate_sample(value)
+        if self._is_logits and _is_binary(value):
+            # One log-sigmoid in place of two, and none of the weights.
+            sign = 2.0 * value.to(self.logits.dtype) - 1.0
+            return logsigmoid(sign * self.logits)
         return self._log_success(value) + self._log_failure(1.0 - value)
 
     @property
@@ -48,6 +52,17 @@ class Bernoulli(Odds, td.Bernoulli, Distribution):  # type: ignore[override]
     def entropy(self) -> torch.Tensor:
         """Entropy in nats."""
         return -self._log_success(self.probs) - self._log_failure(self._failure_probs())
+
+
+def _is_binary(value: torch.Tensor) -> bool:
+    """Whether all entries are known to be 0 or 1: they are looked at where that holds nothing up."""
+    is_traced = type(value) is not torch.Tensor or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    if is_traced or value.device.type != "cpu" or value.requires_grad:
+        return False
+    try:
+        return torch.equal(value * value, value)
+    except RuntimeError:  # inside vmap, where entries are not to be had
+        return False
 
 
 class ContinuousBernoulli(Odds, td.ContinuousBernoulli, Distribution):  # type: ignore[override]

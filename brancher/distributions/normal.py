@@ -46,7 +46,7 @@ class Normal(td.Normal, Distribution):
         if self._validate_args:
             self._validate_sample(value)
         z = (value - self.loc) / self.scale
-        return -0.5 * z * z - (self.scale.log() + HALF_LOG_2PI)
+        return torch.addcmul(-HALF_LOG_2PI - self.scale.log(), z, z, value=-0.5)
 
     def cdf(self, value: torch.Tensor) -> torch.Tensor:
         """Distribution function, accurate in the lower tail."""

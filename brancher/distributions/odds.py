@@ -71,4 +71,5 @@ class Odds:
 
 def _weighted(weight: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
     """Weigh log-probabilities; weight 0 gives 0 for what is impossible too."""
-    return torch.where(weight == 0, 0.0, weight * log_probs)
+    is_impossible = torch.isinf(log_probs) & (weight == 0)
+    return torch.where(is_impossible, 0.0, weight * log_probs)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from contextvars import ContextVar
 
 _ENABLED: ContextVar[bool] = ContextVar("brancher_validation", default=True)
@@ -26,12 +25,20 @@ def enable_validation(is_validate: bool = True) -> None:
     _ENABLED.set(bool(is_validate))
 
 
-@contextmanager
-def validation_enabled(is_validate: bool = True) -> Iterator[None]:
+class validation_enabled(ContextDecorator):  # noqa: N801 - a context manager, called like a function
     """Switch checking on or off inside a ``with`` block."""
-    before = _ENABLED.get()
-    try:
-        _ENABLED.set(bool(is_validate))
-        yield
-    finally:
-        _ENABLED.set(before)
+
+    __slots__ = ("_before", "_wanted")
+
+    def __init__(self, is_validate: bool = True) -> None:
+        self._wanted = bool(is_validate)
+
+    def __enter__(self) -> None:
+        self._before = _ENABLED.get()
+        _ENABLED.set(self._wanted)
+
+    def __exit__(self, *_: object) -> None:
+        _ENABLED.set(self._before)
+
+    def _recreate_cm(self) -> validation_enabled:
+        return validation_enabled(self._wanted)  # a function that is decorated may be running more than once

@@ -76,10 +76,12 @@ class Trace:
 
     def sites(self, *types: str) -> Iterator[Message]:
         """The sites of the given types, in order of execution; all of them for no type."""
-        for name in self.names():
-            site = self.nodes[name]
-            if not types or site.type in types:
-                yield site
+        chosen = [
+            site
+            for name, site in self.nodes.items()
+            if (not types or site.type in types) and name not in ("_INPUT", "_RETURN")
+        ]
+        return iter(chosen)
 
     def scored(self) -> Iterator[Message]:
         """The sites that carry a density."""

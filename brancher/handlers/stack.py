@@ -7,7 +7,7 @@ Whatever restores it sets the whole tuple again: no exception or interrupt can l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -46,24 +46,28 @@ def pop(handler: Messenger) -> Messenger | None:
     return None
 
 
-@contextmanager
-def restored() -> Iterator[None]:
+class restored(ContextDecorator):  # noqa: N801 - a context manager, called like a function
     """Leave the stack as it was found, whatever happens inside.
 
     After an exception, validation, gradient mode and the list of declarations as well: an
     interrupt may have kept a block inside from putting them back.
     """
-    before, validating, grad = _STACK.get(), is_validating(), torch.is_grad_enabled()
-    noted = journal.open_list()
-    try:
-        yield
-    except BaseException:
-        enable_validation(validating)
-        torch.set_grad_enabled(grad)
-        journal.note_in(noted)
-        raise
-    finally:
-        _STACK.set(before)
+
+    __slots__ = ("_before", "_grad", "_noted", "_validating")
+
+    def __enter__(self) -> None:
+        self._before, self._validating = _STACK.get(), is_validating()
+        self._grad, self._noted = torch.is_grad_enabled(), journal.open_list()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        _STACK.set(self._before)
+        if kind is not None:
+            enable_validation(self._validating)
+            torch.set_grad_enabled(self._grad)
+            journal.note_in(self._noted)
+
+    def _recreate_cm(self) -> restored:
+        return restored()  # a function that is decorated may be running more than once
 
 
 @contextmanager

@@ -73,8 +73,9 @@ class trace(Messenger):  # noqa: N801
                 )
             return self.trace.copy()
         recorder = trace(param_only=self.param_only)
-        with stack.restored(), undone_on_error(), recorder as entry:
-            record = entry.trace
+        record = recorder.trace
+        with stack.restored(), undone_on_error():
+            stack.push(recorder)
             if not self.param_only:
                 record.add_node("_INPUT", Message("args", "_INPUT", self.fn, args, kwargs))
             try:

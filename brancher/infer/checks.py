@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,39 +40,36 @@ class FirstSight:
 
 def shapes_of(value: Any) -> Any:
     """A hashable account of the structure, shapes and dtypes of arguments."""
-    if isinstance(value, (torch.Tensor, np.ndarray)):
+    kind = type(value)
+    if kind is torch.Tensor or isinstance(value, (torch.Tensor, np.ndarray)):
         return (tuple(value.shape), value.dtype)
-    if isinstance(value, (list, tuple)):
-        return tuple(shapes_of(item) for item in value)
-    if isinstance(value, Mapping):
-        return tuple((key, shapes_of(item)) for key, item in value.items())
-    return type(value)
+    if kind is tuple or isinstance(value, (list, tuple)):
+        return tuple([shapes_of(item) for item in value])
+    if kind is dict or isinstance(value, Mapping):
+        return tuple([(key, shapes_of(item)) for key, item in value.items()])
+    return kind
 
 
-@contextmanager
-def explained(run: Callable[[], Iterable[Trace]]) -> Iterator[None]:
-    """Say what failed in a block that switched checks off in the words of the checks, if they can tell.
+def explain(error: Exception, run: Callable[[], Iterable[Trace]]) -> None:
+    """Say what failed in a run that had checks switched off in the words of the checks, if they can tell.
 
     Args:
-        run: what the block runs; its traces are scored.
+        error: what the run raised.
+        run: runs it again; its traces are scored.
 
     Raises:
-        BrancherError: a check finds the cause of what the block raised.
+        BrancherError: a check finds the cause.
     """
-    try:
-        yield
-    except Exception as error:
-        if not is_validating():
-            raise
-        with random_state_kept(), torch.no_grad():
-            try:
-                for record in run():
-                    record.compute_log_prob()
-            except BrancherError as explanation:
-                raise explanation from error
-            except Exception:  # no better than the first one
-                pass
-        raise
+    if not is_validating():
+        return
+    with random_state_kept(), torch.no_grad():
+        try:
+            for record in run():
+                record.compute_log_prob()
+        except BrancherError as explanation:
+            raise explanation from error
+        except Exception:  # no better than the first one
+            pass
 
 
 def names_differ(model_trace: Trace, guide_trace: Trace) -> bool:

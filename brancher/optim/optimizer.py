@@ -12,6 +12,7 @@ import torch
 from torch.optim import Optimizer as TorchOptimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from brancher.optim import direct
 from brancher.optim import schedule as schedules
 from brancher.optim import state as states
 from brancher.optim.clipping import ClipArgs, check_clip_args, clip
@@ -98,11 +99,10 @@ class Optimizer:
         if self._torch is None:
             return
         clip(self._leaves, self._clip_args)
-        _lay_out(self._torch)
         if self._schedule is not None and self._every_step:
             schedules.step_both(self._torch, self._schedule)
         else:
-            self._torch.step()
+            direct.step(self._torch)
         self.zero_grad()
 
     def zero_grad(self) -> None:
@@ -275,16 +275,3 @@ def _source(source: Any, options: Options) -> Source:
         made.example()
         return made
     return FromFactory(source)
-
-
-def _lay_out(optimizer: TorchOptimizer) -> None:
-    """Make gradients contiguous for the fused kernels.
-
-    Those of torch 2.13 on the CPU read the memory behind a gradient without regard to its
-    strides, so an expanded one (what ``sum`` gives) would be read beyond its end.
-    """
-    for group in optimizer.param_groups:
-        if group.get("fused"):
-            for leaf in group["params"]:
-                if leaf.grad is not None and not leaf.grad.is_contiguous():
-                    leaf.grad = leaf.grad.contiguous()

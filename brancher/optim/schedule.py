@@ -10,6 +10,7 @@ from torch.optim import Optimizer as TorchOptimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from brancher.errors import OptimError, OptimTypeError
+from brancher.optim import direct
 
 MakeSchedule: TypeAlias = Callable[[TorchOptimizer], LRScheduler]
 
@@ -57,7 +58,7 @@ def step_both(optimizer: TorchOptimizer, schedule: LRScheduler) -> None:
         OptimError: the schedule fails; parameters, rates and schedule are as before.
     """
     if not getattr(optimizer, "_opt_called", False):  # torch warns of a schedule that steps first
-        optimizer.step()
+        direct.step(optimizer)
         schedule.step()
         return
     groups = optimizer.param_groups
@@ -76,7 +77,7 @@ def step_both(optimizer: TorchOptimizer, schedule: LRScheduler) -> None:
         ) from error
     following = [_options(group) for group in groups]
     _put_back(groups, now)
-    optimizer.step()
+    direct.step(optimizer)
     _put_back(groups, following)
 
 

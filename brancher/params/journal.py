@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ContextDecorator
 from contextvars import ContextVar
 
 from brancher.distributions.validation import enable_validation, is_validating
@@ -13,8 +13,7 @@ Undo = Callable[[], None]
 _OPEN: ContextVar[list[Undo] | None] = ContextVar("brancher_declarations", default=None)
 
 
-@contextmanager
-def undone_on_error() -> Iterator[None]:
+class undone_on_error(ContextDecorator):  # noqa: N801 - a context manager, called like a function
     """Forget the parameters and modules that the block declared in this thread or task, if it raises.
 
     Example:
@@ -28,20 +27,25 @@ def undone_on_error() -> Iterator[None]:
         ...     print(list(store))
         []
     """
-    outer, own, validating = _OPEN.get(), list[Undo](), is_validating()
-    try:
-        _OPEN.set(own)
-        yield
-    except BaseException:
-        enable_validation(validating)  # an interrupt may have kept a block inside from doing so
-        for undo in reversed(own):
+
+    __slots__ = ("_outer", "_own", "_validating")
+
+    def __enter__(self) -> None:
+        self._outer, self._own, self._validating = _OPEN.get(), list[Undo](), is_validating()
+        _OPEN.set(self._own)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        _OPEN.set(self._outer)
+        if kind is None:
+            if self._outer is not None:
+                self._outer.extend(self._own)
+            return
+        enable_validation(self._validating)  # an interrupt may have kept a block inside from doing so
+        for undo in reversed(self._own):
             undo()
-        raise
-    else:
-        if outer is not None:
-            outer.extend(own)
-    finally:
-        _OPEN.set(outer)
+
+    def _recreate_cm(self) -> undone_on_error:
+        return undone_on_error()  # a function that is decorated may be running more than once
 
 
 def open_list() -> list[Undo] | None:

@@ -18,14 +18,10 @@ class MeanField(AutoNormal):
 
 
 class _PathBatch(Batch):
-    def __init__(self, loc: torch.Tensor, scale: torch.Tensor, lead: tuple[int, ...]) -> None:
-        super().__init__(loc, scale, lead)
-        self._loc = loc
-
     def entries(self) -> torch.Tensor:
         """Log-density of every entry in nats: differentiable in the draw, not in what is learned."""
         scale = self.scale.detach()
-        return -0.5 * ((self.free - self._loc.detach()) / scale).square() - (scale.log() + HALF_LOG_2PI)
+        return -0.5 * ((self.vector - self.loc.detach()) / scale).square() - (scale.log() + HALF_LOG_2PI)
 
 
 class _PathDraws(NormalDraws):

@@ -262,9 +262,9 @@ def test_nuts_by_the_same_call() -> None:
     model = normal_normal()
     torch.manual_seed(0)
     method = inference.NUTS(num_chains=4, warmup_steps=60)
-    result = inference.perform_inference(model, 100, progress=False, compile=False, inference_method=method)
+    result = inference.perform_inference(model, 300, progress=False, compile=False, inference_method=method)
     draws = model.get_posterior_sample(10_000, seed=0)["mu"]
-    # 400 draws, at least 100 effective: three standard errors.
+    # 1200 draws, at least 100 effective: three standard errors.
     assert draws.mean() == pytest.approx(MEAN, abs=3 * SD / 100**0.5)
     assert "r_hat" in model.diagnostics["mcmc"] and "mu" in repr(result)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.distributions.transforms import Transform
@@ -84,11 +84,7 @@ class AutoNormal(AutoGuide):
         scales = {name: places[f"scales.{name}"] for name in names}
         leaves = [place.leaf for place in scales.values()]
         # One exp for all sites: where they are many, the number of operations is the cost.
-        flat = torch.cat([leaf.reshape(-1) for leaf in leaves]).exp()
-        values = [
-            v.view(leaf.shape)
-            for v, leaf in zip(flat.split([x.numel() for x in leaves]), leaves, strict=True)
-        ]
+        values = _cut(_joined(leaves).exp(), [leaf.shape for leaf in leaves])
         return (
             {n: self.show(p, p.leaf) for n, p in locs.items()},
             {n: self.show(p, value) for (n, p), value in zip(scales.items(), values, strict=True)},
@@ -127,19 +123,33 @@ class AutoNormal(AutoGuide):
 
 
 class Batch:
-    """The noise of several sites in one vector; densities are made when one is asked for."""
+    """The draws of several sites, made by a few operations on one vector.
 
-    def __init__(self, loc: torch.Tensor, scale: torch.Tensor, lead: tuple[int, ...]) -> None:
-        self.scale = scale
-        self.noise = torch.empty((*lead, *loc.shape), dtype=loc.dtype, device=loc.device).normal_()
-        self.free = torch.addcmul(loc, self.noise, scale)
-        self.densities: tuple[torch.Tensor, ...] | None = None
+    Args:
+        locs: means.
+        scales: standard deviations.
+        shapes: of the draws, whose rightmost dimensions are those of ``locs``.
+        lead: batch dimensions on the left of several sites.
 
-    def density(self, sizes: list[int], i: int) -> torch.Tensor:
+    Attributes:
+        free: the draws.
+    """
+
+    def __init__(
+        self, locs: list[torch.Tensor], scales: list[torch.Tensor], shapes: list[torch.Size], lead: torch.Size
+    ) -> None:
+        self.loc, self.scale, self.shapes = _joined(locs), _joined(scales), shapes
+        shape = shapes[0] if len(shapes) == 1 else lead + self.loc.shape
+        self.noise = torch.empty(shape, dtype=self.loc.dtype, device=self.loc.device).normal_()
+        self.vector = torch.addcmul(self.loc, self.noise, self.scale)
+        self.free = _cut(self.vector, shapes)
+        self._densities: Sequence[torch.Tensor] | None = None
+
+    def density(self, i: int) -> torch.Tensor:
         """Log-density of every entry of site ``i``, in nats."""
-        if self.densities is None:
-            self.densities = self.entries().split(sizes, -1)
-        return self.densities[i]
+        if self._densities is None:  # made when the first one is asked for
+            self._densities = _cut(self.entries(), self.shapes)
+        return self._densities[i]
 
     def entries(self) -> torch.Tensor:
         """Log-density of every entry of all sites, in nats."""
@@ -192,48 +202,47 @@ class NormalDraws(Draws):
     def _draw(self, latents: list[Latent], rows: Rows) -> None:
         locs = [x.rows(self.locs[x.name], rows, x.free_dim) for x in latents]
         scales = [x.rows(self.scales[x.name], rows, x.free_dim) for x in latents]
-        batch = self.batch(_flat(locs), _flat(scales), tuple(size for size in self.lead))
-        sizes = [loc.numel() for loc in locs]
-        for i, (latent, free) in enumerate(zip(latents, batch.free.split(sizes, -1), strict=True)):
-            shape = locs[i].shape
-            if self.lead:
-                shape = self.lead + (1,) * (self.rank - len(shape) + latent.free_dim) + shape
-            free = free.reshape(shape).to(locs[i].dtype)
-            self.parts[latent.name] = _Part(free, locs[i], scales[i], batch, sizes, i)
+        shapes = [loc.shape for loc in locs]
+        if self.lead:
+            pad = [self.rank - len(loc.shape) + x.free_dim for x, loc in zip(latents, locs, strict=True)]
+            shapes = [self.lead + (1,) * n + shape for n, shape in zip(pad, shapes, strict=True)]
+        batch = self.batch(locs, scales, shapes, self.lead)
+        for i, latent in enumerate(latents):
+            free = batch.free[i].to(locs[i].dtype)
+            self.parts[latent.name] = _Part(free, locs[i], scales[i], batch, i)
 
 
-class _Part:
+class _Part(NamedTuple):
     """One site's part of a batch."""
 
-    __slots__ = ("_batch", "_i", "_loc", "_scale", "_sizes", "free")
-
-    def __init__(
-        self,
-        free: torch.Tensor,
-        loc: torch.Tensor,
-        scale: torch.Tensor,
-        batch: Batch,
-        sizes: list[int],
-        i: int,
-    ) -> None:
-        self.free, self._loc, self._scale, self._batch, self._sizes, self._i = (
-            free,
-            loc,
-            scale,
-            batch,
-            sizes,
-            i,
-        )
+    free: torch.Tensor
+    loc: torch.Tensor
+    scale: torch.Tensor
+    batch: Batch
+    i: int
 
     def log_density(self) -> torch.Tensor:
-        return self._batch.density(self._sizes, self._i).reshape(self.free.shape)
+        return self.batch.density(self.i)
 
     def base(self) -> Distribution:
-        return Normal(self._loc.expand(self.free.shape), self._scale, validate_args=False)
+        return Normal(self.loc.expand(self.free.shape), self.scale, validate_args=False)
 
 
-def _flat(tensors: list[torch.Tensor]) -> torch.Tensor:
-    return tensors[0].reshape(-1) if len(tensors) == 1 else torch.cat([t.reshape(-1) for t in tensors])
+def _joined(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Tensors end to end in one vector; one alone as it is."""
+    return tensors[0] if len(tensors) == 1 else torch.cat([t.reshape(-1) for t in tensors])
+
+
+def _cut(whole: torch.Tensor, shapes: Sequence[torch.Size]) -> Sequence[torch.Tensor]:
+    """Take apart what :func:`_joined` has joined, with dimensions in front if shapes have them."""
+    if len(shapes) == 1:
+        return (whole,)
+    front = whole.shape[:-1].numel()
+    parts = whole.split_with_sizes([shape.numel() // front for shape in shapes], -1)
+    return [
+        part if part.shape == shape else part.reshape(shape)
+        for part, shape in zip(parts, shapes, strict=True)
+    ]
 
 
 def pushed_density(

@@ -6,7 +6,6 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any, NamedTuple, overload
 
 import torch
@@ -15,7 +14,7 @@ from brancher.distributions.validation import is_validating, validation_enabled
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError, NonFiniteError, nearest
 from brancher.handlers import Trace, stack
 from brancher.infer.agreement import BATCH, why_not
-from brancher.infer.checks import FirstSight, check_model_trace, check_pair, explained, names_differ
+from brancher.infer.checks import FirstSight, check_model_trace, check_pair, explain, names_differ
 from brancher.infer.pairing import paired_traces
 from brancher.infer.particles import particle_plate
 from brancher.infer.replicate import lay_out
@@ -96,24 +95,31 @@ class ELBO(ABC):
         argument shapes.
         """
         is_watched = is_validating()
-        is_checked = is_watched and self._first_sight.is_new(model, guide, args, kwargs)
-        # Tried out in silence: what there is to say is said in the run that counts.
-        with explained(lambda: paired_traces(model, guide, args, kwargs)), validation_enabled(False):
-            vectorized, nesting = self._plan(model, guide, args, kwargs)
+        is_new = is_watched and self._first_sight.is_new(model, guide, args, kwargs)
+        vectorized, nesting = self._plan(model, guide, args, kwargs)
         repeats = 1 if vectorized else self.num_particles
         size = self.num_particles if vectorized else 1
 
         def pair() -> tuple[Trace, Trace]:
-            with particle_plate(size, nesting) if vectorized else nullcontext():
+            if not vectorized:
+                return paired_traces(model, guide, args, kwargs)
+            with particle_plate(size, nesting):
                 return paired_traces(model, guide, args, kwargs)
 
+        is_checked = is_new
         for _ in range(repeats):
             # Left before the yield: a consumer that fails would stay inside.
-            with nullcontext() if is_checked else explained(pair), validation_enabled(is_checked):
-                share = self._share(pair, size, is_watched)
+            try:
+                with validation_enabled(is_checked):
+                    share = self._share(pair, size, is_watched)
+            except Exception as error:
+                if not is_checked:
+                    explain(error, pair)
+                raise
             is_checked = False  # what holds for the first particle holds for the others
             yield share if repeats == 1 else Estimate(share.loss / repeats, share.surrogate / repeats)
-        self._first_sight.seen(model, guide, args, kwargs)
+        if is_new:
+            self._first_sight.seen(model, guide, args, kwargs)
 
     def _share(self, pair: Callable[[], tuple[Trace, Trace]], size: int, is_watched: bool) -> Estimate:
         model_trace, guide_trace = pair()
@@ -131,29 +137,38 @@ class ELBO(ABC):
             return False, 0
         key = (id(model), id(guide))
         if key not in self._plans:
+            # Tried out in silence: what there is to say is said in the run that counts.
             try:
-                layout = lay_out(lambda: paired_traces(model, guide, args, kwargs), {})
-            except Exception:
-                if not self.vectorize_particles or self.max_plate_nesting is None:
-                    raise
-                # A model may be written for the batch that it is told of, and for nothing else.
-                self._plans[key] = ((model, guide), True, int(self.max_plate_nesting))
-                return self._plans[key][1:]
-            nesting = layout.nesting if self.max_plate_nesting is None else int(self.max_plate_nesting)
-            if nesting < layout.nesting:
-                raise InferenceError(
-                    f"{type(self).__name__}: expected max_plate_nesting >= {layout.nesting}, the batch "
-                    f"dimensions of model and guide, got {nesting}; leave it out to have it found"
-                )
-            vectorized = self.vectorize_particles
-            if vectorized is None:
-                reason = why_not(BATCH, lambda: paired_traces(model, guide, args, kwargs), layout)
-                vectorized = reason is None
-                if reason is not None:
-                    self._warn_sequential(reason)
-            # The pair is kept with the plan: an id is only unique while its object lives.
-            self._plans[key] = ((model, guide), vectorized, nesting)
+                with validation_enabled(False):
+                    # The pair is kept with the plan: an id is only unique while its object lives.
+                    self._plans[key] = ((model, guide), *self._planned(model, guide, args, kwargs))
+            except Exception as error:
+                explain(error, lambda: paired_traces(model, guide, args, kwargs))
+                raise
         return self._plans[key][1:]
+
+    def _planned(
+        self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bool, int]:
+        try:
+            layout = lay_out(lambda: paired_traces(model, guide, args, kwargs), {})
+        except Exception:
+            if not self.vectorize_particles or self.max_plate_nesting is None:
+                raise
+            # A model may be written for the batch that it is told of, and for nothing else.
+            return True, int(self.max_plate_nesting)
+        nesting = layout.nesting if self.max_plate_nesting is None else int(self.max_plate_nesting)
+        if nesting < layout.nesting:
+            raise InferenceError(
+                f"{type(self).__name__}: expected max_plate_nesting >= {layout.nesting}, the batch "
+                f"dimensions of model and guide, got {nesting}; leave it out to have it found"
+            )
+        if self.vectorize_particles is not None:
+            return self.vectorize_particles, nesting
+        reason = why_not(BATCH, lambda: paired_traces(model, guide, args, kwargs), layout)
+        if reason is not None:
+            self._warn_sequential(reason)
+        return reason is None, nesting
 
     def _warn_sequential(self, reason: str) -> None:
         warnings.warn(
@@ -161,7 +176,7 @@ class ELBO(ABC):
             f"({reason}); particles run one after the other: give vectorize_particles=False to accept that, "
             "or write the model for batch dimensions on the left",
             BrancherWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
     def loss(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> float:

@@ -1,4 +1,4 @@
-"""Adam's step by the kernel itself gives what torch's method gives, and gives way to it where it does more."""
+"""Adam's step by its kernel gives what torch's method gives, which is called where it does more."""
 
 from __future__ import annotations
 

@@ -91,7 +91,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "AutoNormalMessenger": "use AutoNormal",
         "AutoRegressiveMessenger": "use AutoIAFNormal",
         "mean_field_entropy": "use the entropy method of the guide's laws",
-        "AutoStructured": "use AutoMultivariateNormal, or AutoGuideList with functions of your own",
     },
     "brancher.infer.mcmc": {
         "ArrowheadMassMatrix": "use NUTS(model, full_mass=True)",

@@ -52,6 +52,7 @@ from brancher.infer.autoguide import (
     AutoMultivariateNormal,
     AutoNormal,
     AutoNormalizingFlow,
+    AutoStructured,
 )
 from brancher.nn import PyroModule, PyroSample
 from brancher.optim.named import OPTIMIZERS, SCHEDULES
@@ -98,6 +99,7 @@ GUIDES = {
     "laplace": lambda: AutoLaplaceApproximation(schools),
     "autoregressive": lambda: AutoIAFNormal(schools, hidden_dim=12),
     "flow": lambda: AutoNormalizingFlow(schools, lambda n: [AffineAutoregressive(n, hidden_dim=12)]),
+    "structured": lambda: AutoStructured(schools),
     "list": listed,
 }
 

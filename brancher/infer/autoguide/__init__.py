@@ -14,6 +14,7 @@ from brancher.infer.autoguide.laplace import AutoLaplaceApproximation
 from brancher.infer.autoguide.low_rank import AutoLowRankMultivariateNormal
 from brancher.infer.autoguide.multivariate_normal import AutoMultivariateNormal
 from brancher.infer.autoguide.normal import AutoNormal
+from brancher.infer.autoguide.structured import AutoStructured
 from brancher.infer.initialization import (
     init_to_feasible,
     init_to_generated,
@@ -41,6 +42,7 @@ __all__ = [
     "AutoMultivariateNormal",
     "AutoNormal",
     "AutoNormalizingFlow",
+    "AutoStructured",
     "init_to_feasible",
     "init_to_generated",
     "init_to_mean",

@@ -84,7 +84,7 @@ class AutoNormalizingFlow(AutoContinuous):
     def get_transform(self, *args: Any, **kwargs: Any) -> Transform:
         """From a standard normal vector to the posterior's."""
         for key, parameter in self.transform.named_parameters():
-            _show(f"{self._name}.transform.{key}", parameter)
+            show_parameter(f"{self._name}.transform.{key}", parameter)
         return self._flow[0] if len(self._flow) == 1 else ComposeTransform(list(self._flow))
 
     def get_posterior(self, *args: Any, **kwargs: Any) -> Distribution:
@@ -162,7 +162,7 @@ def _as_vector_map(each: Any) -> Transform:
     )
 
 
-def _show(name: str, parameter: torch.Tensor) -> None:
+def show_parameter(name: str, parameter: torch.Tensor) -> None:
     """Show a parameter of a module to the handlers.
 
     Raises:

@@ -111,7 +111,7 @@ def look(model: Fn, init: Init, args: tuple[Any, ...], kwargs: dict[str, Any], g
             return None
         _refuse_discrete(message, guide)
         starts[message.name] = start = init(message).detach()
-        return _rows_present(message, start)
+        return rows_present(message, start)
 
     with aside(), substitute(substitute_fn=answer):
         record = trace(model).get_trace(*args, **kwargs)
@@ -181,7 +181,7 @@ def _refuse_discrete(message: Message, guide: str) -> None:
         )
 
 
-def _rows_present(message: Message, start: torch.Tensor) -> torch.Tensor:
+def rows_present(message: Message, start: torch.Tensor) -> torch.Tensor:
     """A start for the rows that the run has, also where it was given for all rows of a plate.
 
     Raises:

@@ -19,6 +19,7 @@ GUIDES = {
     "AutoLowRankMultivariateNormal": autoguide.AutoLowRankMultivariateNormal,
     "AutoLaplaceApproximation": autoguide.AutoLaplaceApproximation,
     "AutoIAFNormal": autoguide.AutoIAFNormal,
+    "AutoStructured": autoguide.AutoStructured,
 }
 
 

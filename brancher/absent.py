@@ -81,7 +81,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "TracePosterior": "use MCMC or Importance",
         "TracePredictive": "use Predictive",
         "resampler": "use Importance and its resample",
-        "WeighedPredictive": "use Importance, its samples and weights",
     },
     "brancher.infer.autoguide": {
         "AutoDiscreteParallel": "leave discrete sites out of the guide; TraceEnum_ELBO sums them out",

@@ -99,6 +99,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "brancher.infer": (f"{_NAMES}.draws", "brancher.infer.mcmc", f"{_NAMES}.switches"),
     "brancher.poutine": _HANDLERS,
     "brancher.infer.mcmc": (f"{_NAMES}.draws",),
+    "brancher.infer.predictive": ("brancher.infer.weighed_predictive",),
     "brancher.infer.importance": (f"{_NAMES}.pairs", "brancher.infer.diagnostics"),
     "brancher.infer.mcmc.hmc": _MCMC,
     "brancher.infer.mcmc.nuts": _MCMC,

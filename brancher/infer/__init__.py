@@ -57,6 +57,7 @@ from brancher.infer.samples import Samples, summary
 from brancher.infer.smcfilter import SMCFilter
 from brancher.infer.svgd import SVGD, IMQSteinKernel, RBFSteinKernel
 from brancher.infer.svi import SVI
+from brancher.infer.weighed_predictive import WeighedPredictive, WeighedPredictiveResults
 
 if not TYPE_CHECKING:
     __getattr__ = refuse(__name__)
@@ -95,6 +96,8 @@ __all__ = [
     "TraceTailAdaptive_ELBO",
     "Trace_ELBO",
     "Trace_MMD",
+    "WeighedPredictive",
+    "WeighedPredictiveResults",
     "accuracy_table",
     "autoguide",
     "compare_models",

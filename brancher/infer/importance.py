@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -29,6 +29,15 @@ if not TYPE_CHECKING:
     __getattr__ = refuse(__name__)
 
 Fn = Callable[..., Any]
+
+
+class _Outcome(NamedTuple):
+    """What a run gave: draws, log-densities under model and guide, names of the latent sites."""
+
+    samples: Samples
+    log_p: torch.Tensor
+    log_q: torch.Tensor
+    latent: tuple[str, ...]
 
 
 class Importance:
@@ -80,7 +89,7 @@ class Importance:
         self.guide = block(model, hide_fn=_is_no_draw) if guide is None else guide
         self.parallel, self.batch_size = parallel, batch_size
         self.vectorized: bool | None = None
-        self._outcome: tuple[Samples, torch.Tensor] | None = None
+        self._outcome: _Outcome | None = None
         self._returned: torch.Tensor | None = None
 
     @stack.restored()
@@ -124,9 +133,10 @@ class Importance:
         found = replicate(choice.way, run, read, layout, self.num_samples, self.batch_size)
         dims, coords = labels_of(shown, record)
         samples = Samples({site.name: found[f"value {site.name}"] for site in shown}, dims, coords)
-        log_weights = _added(found, "+", self.num_samples) - _added(found, "-", self.num_samples)
-        _check_weights(log_weights, found)
-        self._outcome, self._returned = (samples, log_weights), found.get("returned")
+        log_p, log_q = (_added(found, sign, self.num_samples) for sign in "+-")
+        _check_weights(log_p - log_q, found)
+        names = tuple(site.name for site in latent)
+        self._outcome, self._returned = _Outcome(samples, log_p, log_q, names), found.get("returned")
         _warn_point_mass(samples, latent)
         self._warn_tail()
         return self
@@ -134,7 +144,7 @@ class Importance:
     @property
     def samples(self) -> Samples:
         """The draws of latent and deterministic sites, shape (num_samples, *site)."""
-        return self._ran()[0]
+        return self._ran().samples
 
     @property
     def returned(self) -> torch.Tensor | None:
@@ -148,7 +158,22 @@ class Importance:
     @property
     def log_weights(self) -> torch.Tensor:
         """Log p(x, z) - log q(z) of each draw in nats, shape (num_samples,)."""
-        return self._ran()[1]
+        return self.model_log_prob - self.guide_log_prob
+
+    @property
+    def model_log_prob(self) -> torch.Tensor:
+        """Log p(x, z) of each draw in nats, shape (num_samples,)."""
+        return self._ran().log_p
+
+    @property
+    def guide_log_prob(self) -> torch.Tensor:
+        """Log q(z) of each draw in nats, shape (num_samples,)."""
+        return self._ran().log_q
+
+    @property
+    def latent_names(self) -> tuple[str, ...]:
+        """The latent sites, in the model's order."""
+        return self._ran().latent
 
     @property
     def log_evidence(self) -> torch.Tensor:
@@ -213,7 +238,7 @@ class Importance:
         values = {name: value[rows.to(value.device)] for name, value in self.samples.items()}
         return Samples(values, self.samples.dims, self.samples.coords)
 
-    def _ran(self) -> tuple[Samples, torch.Tensor]:
+    def _ran(self) -> _Outcome:
         if self._outcome is None:
             raise InferenceError(
                 "Importance: expected run(...) first, got no draws yet; call run with the model's data"

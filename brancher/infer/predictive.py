@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from brancher.absent import refuse
 from brancher.errors import (
     BrancherWarning,
     GuideError,
@@ -25,6 +26,9 @@ from brancher.infer.pairing import paired_traces
 from brancher.infer.replicate import Layout, Read, Run, lay_out, replicate, traces_in_batch
 from brancher.infer.samples import Samples, labels_of
 from brancher.params import undone_on_error
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
 
 Fn = Callable[..., Any]
 

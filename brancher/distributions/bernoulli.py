@@ -43,7 +43,8 @@ class Bernoulli(Odds, td.Bernoulli, Distribution):  # type: ignore[override]
             # One log-sigmoid in place of two, and none of the weights.
             sign = 2.0 * value.to(self.logits.dtype) - 1.0
             return logsigmoid(sign * self.logits)
-        return self._log_success(value) + self._log_failure(1.0 - value)
+        weight = value.to(self._param.dtype) if value.dtype == torch.bool else value
+        return self._log_success(weight) + self._log_failure(1.0 - weight)
 
     @property
     def variance(self) -> torch.Tensor:

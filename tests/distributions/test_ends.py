@@ -145,3 +145,10 @@ def test_multinomial_of_no_trials() -> None:
 def test_counts_beyond_64_bits_are_not_negative(law: Any) -> None:
     draws = law.sample(torch.Size([100]))
     assert bool((draws > 1e18).all()) and bool(draws.isfinite().all())
+
+
+@pytest.mark.parametrize("given", ["probs", "logits"])
+def test_bernoulli_takes_truth_values(given: str) -> None:
+    law = dist.Bernoulli(**{given: torch.tensor(0.3)})
+    truth = torch.tensor([True, False])
+    torch.testing.assert_close(law.log_prob(truth), law.log_prob(truth.float()))

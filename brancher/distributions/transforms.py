@@ -58,15 +58,26 @@ from brancher.distributions.flows import (
     spline_coupling,
 )
 from brancher.distributions.flows import conditional as _conditional
+from brancher.distributions.flows import conditional_vectors as _conditional_vectors
+from brancher.distributions.flows.batchnorm import BatchNorm, batchnorm
 from brancher.distributions.flows.block import BlockAutoregressive, block_autoregressive
 from brancher.distributions.flows.conditional import *  # noqa: F403
+from brancher.distributions.flows.conditional_vectors import *  # noqa: F403
 from brancher.distributions.flows.linear import (
     Householder,
     MatrixExponential,
     householder,
     matrix_exponential,
 )
+from brancher.distributions.flows.neural import (
+    ConditionalNeuralAutoregressive,
+    NeuralAutoregressive,
+    conditional_neural_autoregressive,
+    neural_autoregressive,
+)
+from brancher.distributions.flows.polynomial import Polynomial, polynomial
 from brancher.distributions.flows.radial import Radial, radial
+from brancher.distributions.flows.sylvester import Sylvester, sylvester
 from brancher.distributions.matrix_transforms import (
     CorrCholeskyTransform,
     CorrMatrixTransform,
@@ -87,10 +98,12 @@ __all__ = [
     "AffineAutoregressive",
     "AffineCoupling",
     "AffineTransform",
+    "BatchNorm",
     "BlockAutoregressive",
     "CatTransform",
     "ComposeTransform",
     "ComposeTransformModule",
+    "ConditionalNeuralAutoregressive",
     "CorrCholeskyTransform",
     "CorrMatrixTransform",
     "CumulativeDistributionTransform",
@@ -104,11 +117,13 @@ __all__ = [
     "LowerCholeskyTransform",
     "LowerCholeskyVectorTransform",
     "MatrixExponential",
+    "NeuralAutoregressive",
     "Normalize",
     "OrderedTransform",
     "Permute",
     "PermuteTransform",
     "Planar",
+    "Polynomial",
     "PositiveDefiniteFromCholesky",
     "PositiveDefiniteTransform",
     "PositivePowerTransform",
@@ -126,6 +141,7 @@ __all__ = [
     "StackTransform",
     "StereographicTransform",
     "StickBreakingTransform",
+    "Sylvester",
     "TanhTransform",
     "Transform",
     "TransformModule",
@@ -133,21 +149,27 @@ __all__ = [
     "UnitLowerCholeskyVectorTransform",
     "affine_autoregressive",
     "affine_coupling",
+    "batchnorm",
     "block_autoregressive",
+    "conditional_neural_autoregressive",
     "elu",
     "householder",
     "identity_transform",
     "iterated",
     "leaky_relu",
     "matrix_exponential",
+    "neural_autoregressive",
     "permute",
     "planar",
+    "polynomial",
     "radial",
     "spline",
     "spline_autoregressive",
     "spline_coupling",
+    "sylvester",
 ]
 __all__ += _conditional.__all__
+__all__ += _conditional_vectors.__all__
 
 
 class OrderedTransform(SameKind):

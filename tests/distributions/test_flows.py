@@ -15,18 +15,24 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import brancher.distributions as dist
 from brancher import get_param_store, module, sample
 from brancher.distributions.transforms import (
+    BatchNorm,
+    NeuralAutoregressive,
+    Polynomial,
     affine_autoregressive,
     affine_coupling,
     block_autoregressive,
     householder,
     iterated,
     matrix_exponential,
+    neural_autoregressive,
     permute,
     planar,
+    polynomial,
     radial,
     spline,
     spline_autoregressive,
     spline_coupling,
+    sylvester,
 )
 from brancher.errors import DistributionError, ParamError
 from brancher.infer import SVI
@@ -42,6 +48,12 @@ FLOWS: dict[str, Callable[[], Any]] = {
     "householder": lambda: householder(4, 3),
     "matrix exponential": lambda: matrix_exponential(4),
     "radial": lambda: radial(4),
+    "sylvester": lambda: sylvester(4),
+    "polynomial": lambda: polynomial(4, [16, 8]),
+    "neural autoregressive": lambda: neural_autoregressive(4, [16], width=5),
+    "neural autoregressive, tanh": lambda: neural_autoregressive(4, [16], "tanh", 5),
+    "neural autoregressive, elu": lambda: neural_autoregressive(4, [16], "ELU", 5),
+    "neural autoregressive, leaky": lambda: neural_autoregressive(4, [16], "LeakyReLU", 5),
     "affine coupling": lambda: affine_coupling(4),
     "planar": lambda: planar(4),
     "spline": lambda: spline(4),
@@ -86,7 +98,17 @@ def test_draws_have_the_density_of_the_change_of_variables(kind: str) -> None:
     torch.testing.assert_close(law.log_prob(y), base.log_prob(x) - flow.log_abs_det_jacobian(x, y))
 
 
-@pytest.mark.parametrize("kind", ["affine autoregressive", "spline", "spline coupling"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "affine autoregressive",
+        "polynomial",
+        "neural autoregressive",
+        "sylvester",
+        "spline",
+        "spline coupling",
+    ],
+)
 def test_flow_is_staged(kind: str) -> None:
     flow, x = FLOWS[kind](), torch.randn(3, 4)
     graph = make_fx(lambda x: flow.log_abs_det_jacobian(x, flow(x)))(x)
@@ -188,3 +210,91 @@ def test_cleared_cache_holds_no_graph() -> None:
     assert law.rsample() is flow._cached_x_y[1]
     law.clear_cache()
     assert flow._cached_x_y == (None, None)
+
+
+@pytest.mark.parametrize(
+    "kind", ["sylvester", "polynomial", "neural autoregressive", "neural autoregressive, elu"]
+)
+def test_inverse_has_the_gradients_of_the_jacobian(kind: str) -> None:
+    flow, x = wild(kind), torch.randn(4, dtype=torch.float64)
+    forwards = torch.autograd.functional.jacobian(flow, x)
+    backwards = torch.autograd.functional.jacobian(flow.inv, flow(x).detach().clone())
+    torch.testing.assert_close(backwards, torch.linalg.inv(forwards), rtol=1e-6, atol=1e-8)
+
+
+def test_inverse_has_the_gradients_of_the_parameters() -> None:
+    flow, x = wild("neural autoregressive"), torch.randn(4, dtype=torch.float64)
+    y = flow(x).detach().clone()
+    parameter = next(flow.parameters())
+    (got,) = torch.autograd.grad(flow.inv(y).sum(), parameter)
+    step = 1e-6 * torch.randn_like(parameter)
+    with torch.no_grad():
+        parameter += step
+        above = flow.inv(y.clone()).sum()
+        parameter -= 2 * step
+        below = flow.inv(y.clone()).sum()
+    torch.testing.assert_close((got * step).sum(), (above - below) / 2, rtol=1e-4, atol=1e-12)
+
+
+def test_polynomial_of_degree_zero_is_a_line() -> None:
+    network = AutoRegressiveNN(3, [], [2])
+    flow, x = Polynomial(network, 3, 0, 2), torch.randn(5, 3)
+    slopes = network(x).square().sum(-2)
+    torch.testing.assert_close(flow(x), flow.c + slopes * x)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "ELU", "LeakyReLU"])
+def test_neural_flow_of_one_unit_is_a_line(activation: Any) -> None:
+    network = AutoRegressiveNN(3, [], [1, 1, 1])
+    flow, x = NeuralAutoregressive(network, 1, activation), 10.0 * torch.randn(5, 3)
+    free_a, _, b = network(x)
+    torch.testing.assert_close(flow(x), torch.nn.functional.softplus(free_a) * x + b)
+
+
+def test_batch_norm_goes_back_in_evaluation_mode() -> None:
+    flow = BatchNorm(3).double()
+    data = 2.0 + 3.0 * torch.randn(50, 3, dtype=torch.float64)
+    for _ in range(100):
+        flow._inverse(data)
+    flow.eval()
+    torch.testing.assert_close(flow(flow._inverse(data)), data)
+    noise = flow._inverse(data)
+    torch.testing.assert_close(noise.mean(0), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-3)
+    jacobian = torch.autograd.functional.jacobian(flow, noise[0])
+    torch.testing.assert_close(flow.log_abs_det_jacobian(noise[0], data[0]), jacobian.diagonal().log())
+
+
+def test_batch_norm_scores_a_batch_by_its_own_moments() -> None:
+    flow = BatchNorm(2, momentum=0.25)
+    with torch.no_grad():
+        flow.gamma.copy_(torch.tensor([0.5, 2.0]))
+        flow.beta.copy_(torch.tensor([0.1, -0.3]))
+    data = torch.tensor([[0.0, 1.0], [2.0, 1.5], [4.0, 5.0]])
+    law = dist.TransformedDistribution(dist.Normal(torch.zeros(2), 1.0).to_event(1), [flow])
+    spread = (data.var(0) + 1e-5).sqrt()
+    noise = (data - data.mean(0)) / spread * flow.gamma + flow.beta
+    expected = (dist.Normal(0.0, 1.0).log_prob(noise) + (flow.gamma / spread).log()).sum(-1)
+    torch.testing.assert_close(law.log_prob(data), expected)
+    torch.testing.assert_close(flow.moving_mean, 0.25 * data.mean(0))
+    torch.testing.assert_close(flow.moving_variance, 0.75 + 0.25 * data.var(0))
+
+
+def test_batch_norm_of_one_row_error() -> None:
+    with pytest.raises(DistributionError, match="at least two rows in training mode, got 1; call eval"):
+        BatchNorm(2)._inverse(torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BatchNorm(2, momentum=1.5),
+        lambda: BatchNorm(2, epsilon=0.0),
+        lambda: Polynomial(None, 2, -1, 3),
+        lambda: Polynomial(None, 2, 2, 0),
+        lambda: neural_autoregressive(2, activation="relu"),  # type: ignore[arg-type]
+        lambda: sylvester(3, 0),
+    ],
+)
+def test_flow_argument_error(make: Callable[[], Any]) -> None:
+    with pytest.raises(DistributionError, match="expected .*, got"):
+        make()

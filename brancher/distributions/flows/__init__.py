@@ -6,6 +6,7 @@ from brancher.distributions.flows.affine import (
     affine_autoregressive,
     affine_coupling,
 )
+from brancher.distributions.flows.batchnorm import BatchNorm, batchnorm
 from brancher.distributions.flows.block import BlockAutoregressive, block_autoregressive
 from brancher.distributions.flows.conditional import (
     ConditionalAffineAutoregressive,
@@ -24,6 +25,14 @@ from brancher.distributions.flows.conditional import (
     conditional_spline,
     conditional_spline_autoregressive,
 )
+from brancher.distributions.flows.conditional_vectors import (
+    ConditionalHouseholder,
+    ConditionalMatrixExponential,
+    ConditionalRadial,
+    conditional_householder,
+    conditional_matrix_exponential,
+    conditional_radial,
+)
 from brancher.distributions.flows.dense import DenseNN
 from brancher.distributions.flows.linear import (
     Householder,
@@ -33,7 +42,14 @@ from brancher.distributions.flows.linear import (
 )
 from brancher.distributions.flows.masked import AutoRegressiveNN, MaskedLinear
 from brancher.distributions.flows.module import ComposeTransformModule, TransformModule, iterated
+from brancher.distributions.flows.neural import (
+    ConditionalNeuralAutoregressive,
+    NeuralAutoregressive,
+    conditional_neural_autoregressive,
+    neural_autoregressive,
+)
 from brancher.distributions.flows.planar import Planar, planar
+from brancher.distributions.flows.polynomial import Polynomial, polynomial
 from brancher.distributions.flows.radial import Radial, radial
 from brancher.distributions.flows.splines import (
     Spline,
@@ -43,11 +59,13 @@ from brancher.distributions.flows.splines import (
     spline_autoregressive,
     spline_coupling,
 )
+from brancher.distributions.flows.sylvester import Sylvester, sylvester
 
 __all__ = [
     "AffineAutoregressive",
     "AffineCoupling",
     "AutoRegressiveNN",
+    "BatchNorm",
     "BlockAutoregressive",
     "ComposeTransformModule",
     "ConditionalAffineAutoregressive",
@@ -55,7 +73,11 @@ __all__ = [
     "ConditionalAutoRegressiveNN",
     "ConditionalComposeTransformModule",
     "ConditionalDenseNN",
+    "ConditionalHouseholder",
+    "ConditionalMatrixExponential",
+    "ConditionalNeuralAutoregressive",
     "ConditionalPlanar",
+    "ConditionalRadial",
     "ConditionalSpline",
     "ConditionalSplineAutoregressive",
     "ConditionalTransform",
@@ -64,26 +86,37 @@ __all__ = [
     "Householder",
     "MaskedLinear",
     "MatrixExponential",
+    "NeuralAutoregressive",
     "Planar",
+    "Polynomial",
     "Radial",
     "Spline",
     "SplineAutoregressive",
     "SplineCoupling",
+    "Sylvester",
     "TransformModule",
     "affine_autoregressive",
     "affine_coupling",
+    "batchnorm",
     "block_autoregressive",
     "conditional_affine_autoregressive",
     "conditional_affine_coupling",
+    "conditional_householder",
+    "conditional_matrix_exponential",
+    "conditional_neural_autoregressive",
     "conditional_planar",
+    "conditional_radial",
     "conditional_spline",
     "conditional_spline_autoregressive",
     "householder",
     "iterated",
     "matrix_exponential",
+    "neural_autoregressive",
     "planar",
+    "polynomial",
     "radial",
     "spline",
     "spline_autoregressive",
     "spline_coupling",
+    "sylvester",
 ]

@@ -165,7 +165,7 @@ class ConditionalAffineCoupling(ConditionalTransformModule):
         return AffineCoupling(self.split_dim, partial(self.nn, context=context), **self.limits)  # type: ignore[arg-type]
 
 
-class _Known:
+class Known:
     """An autoregressive network with its context filled in."""
 
     def __init__(self, network: ConditionalAutoRegressiveNN, context: torch.Tensor) -> None:
@@ -193,7 +193,7 @@ class ConditionalAffineAutoregressive(ConditionalTransformModule):
 
     def condition(self, context: torch.Tensor) -> AffineAutoregressive:
         """The flow for a context."""
-        return AffineAutoregressive(_Known(self.arn, context), **self.limits)  # type: ignore[arg-type]
+        return AffineAutoregressive(Known(self.arn, context), **self.limits)  # type: ignore[arg-type]
 
 
 class _GivenSpline(Spline):
@@ -258,7 +258,7 @@ class ConditionalSplineAutoregressive(ConditionalTransformModule):
 
     def condition(self, context: torch.Tensor) -> SplineAutoregressive:
         """The flow for a context."""
-        known: Any = _Known(self.arn, context)
+        known: Any = Known(self.arn, context)
         return SplineAutoregressive(self.input_dim, known, **self.options)
 
 

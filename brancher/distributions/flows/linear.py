@@ -34,8 +34,12 @@ class Householder(TransformModule):
             raise DistributionError(f"Householder: expected count_transforms > 0, got {count_transforms}")
         self.u_unnormed = nn.Parameter(torch.randn(count_transforms, input_dim) / input_dim**0.5)
 
+    def normals(self) -> torch.Tensor:
+        """Normals of the planes, of any length: shape (count_transforms, ..., d)."""
+        return self.u_unnormed
+
     def _reflected(self, x: torch.Tensor, is_backwards: bool) -> torch.Tensor:
-        normals = nn.functional.normalize(self.u_unnormed, dim=-1)
+        normals = nn.functional.normalize(self.normals(), dim=-1)
         for u in reversed(normals) if is_backwards else normals:
             x = x - 2.0 * (x * u).sum(-1, keepdim=True) * u
         return x
@@ -48,7 +52,7 @@ class Householder(TransformModule):
 
     def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Zero."""
-        return x.new_zeros(x.shape[:-1])
+        return y.new_zeros(y.shape[:-1])
 
 
 class MatrixExponential(TransformModule):
@@ -70,17 +74,24 @@ class MatrixExponential(TransformModule):
         super().__init__()
         self.weights = nn.Parameter(torch.randn(input_dim, input_dim) * 0.1)
 
+    def matrix(self) -> torch.Tensor:
+        """The matrix W, shape (..., d, d)."""
+        return self.weights
+
     def _call(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = x @ torch.linalg.matrix_exp(self.weights).mT
-        return y
+        return _applied(self.matrix(), x)
 
     def _inverse(self, y: torch.Tensor) -> torch.Tensor:
-        x: torch.Tensor = y @ torch.linalg.matrix_exp(-self.weights).mT
-        return x
+        return _applied(-self.matrix(), y)
 
     def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """The trace of W."""
-        return self.weights.diagonal().sum().expand(x.shape[:-1])
+        return self.matrix().diagonal(dim1=-2, dim2=-1).sum(-1).expand(y.shape[:-1])
+
+
+def _applied(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    y: torch.Tensor = (torch.linalg.matrix_exp(matrix) @ x.unsqueeze(-1)).squeeze(-1)
+    return y
 
 
 def householder(input_dim: int, count_transforms: int | None = None) -> Householder:

@@ -31,32 +31,37 @@ class Radial(TransformModule):
         self.alpha_prime = nn.Parameter(torch.zeros(()))
         self.beta_prime = nn.Parameter(torch.zeros(()))
 
-    def _numbers(self) -> tuple[torch.Tensor, torch.Tensor]:
-        alpha = softplus(self.alpha_prime)
-        return alpha, softplus(self.beta_prime) - alpha
+    def free_numbers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The centre, shape (..., d), and alpha and beta before they are made positive, shape (...)."""
+        return self.x0, self.alpha_prime, self.beta_prime
+
+    def _numbers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        x0, alpha, beta = self.free_numbers()
+        alpha = softplus(alpha).unsqueeze(-1)
+        return x0, alpha, softplus(beta).unsqueeze(-1) - alpha
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
-        alpha, beta = self._numbers()
-        away = x - self.x0
+        x0, alpha, beta = self._numbers()
+        away = x - x0
         y: torch.Tensor = x + beta * away / (alpha + away.norm(dim=-1, keepdim=True))
         return y
 
     def _inverse(self, y: torch.Tensor) -> torch.Tensor:
-        alpha, beta = self._numbers()
-        away = y - self.x0
+        x0, alpha, beta = self._numbers()
+        away = y - x0
         far = away.norm(dim=-1, keepdim=True)
         half = (alpha + beta - far) / 2.0
         distance = (half.square() + alpha * far).sqrt() - half
-        x: torch.Tensor = self.x0 + away / (1.0 + beta / (alpha + distance))
+        x: torch.Tensor = x0 + away / (1.0 + beta / (alpha + distance))
         return x
 
     def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Log-determinant at ``x``, shape of ``x`` without its last dimension."""
-        alpha, beta = self._numbers()
-        distance = (x - self.x0).norm(dim=-1)
+        x0, alpha, beta = self._numbers()
+        distance = (x - x0).norm(dim=-1, keepdim=True)
         across = torch.log1p(beta / (alpha + distance))
         along = torch.log1p(beta * alpha / (alpha + distance).square())
-        return (x.shape[-1] - 1) * across + along
+        return ((x.shape[-1] - 1) * across + along).squeeze(-1)
 
 
 def radial(input_dim: int) -> Radial:

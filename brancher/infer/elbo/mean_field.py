@@ -11,10 +11,10 @@ from brancher.distributions import kl_divergence
 from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherWarning, DistributionError
 from brancher.handlers import Message, Trace
-from brancher.handlers.density import is_one, score_sum
+from brancher.handlers.density import is_one
 from brancher.infer.elbo.elbo import Estimate
 from brancher.infer.elbo.score_function import score_function_term
-from brancher.infer.elbo.trace_elbo import Trace_ELBO, needs_score_function, total
+from brancher.infer.elbo.trace_elbo import Trace_ELBO, joint, needs_score_function, total
 
 
 class TraceMeanField_ELBO(Trace_ELBO):  # noqa: N801
@@ -47,15 +47,15 @@ class TraceMeanField_ELBO(Trace_ELBO):  # noqa: N801
                 if divergence is not None:
                     divergences[name] = divergence
         model_sites, guide_sites = list(model_trace.scored()), list(guide_trace.scored())
-        log_p = total([score_sum(s) for s in model_sites if s.name not in divergences])
+        log_p = joint([site for site in model_sites if site.name not in divergences])
         rest = [s for s in guide_sites if s.name not in divergences]
-        pathwise = total([score_sum(s) for s in rest if not needs_score_function(s)])
+        pathwise = joint([site for site in rest if not needs_score_function(site)])
         surrogate = total(list(divergences.values())) + pathwise - log_p
         scored = [s for s in rest if needs_score_function(s)]
         if not scored:
             loss = surrogate / num_particles
             return Estimate(loss, loss)
-        loss = (surrogate + total([score_sum(s) for s in scored])).detach()
+        loss = (surrogate + joint(scored)).detach()
         for site in scored:
             surrogate = surrogate - score_function_term(site, model_sites, guide_sites, self.baselines)
         return Estimate(loss / num_particles, surrogate / num_particles)

@@ -7,9 +7,12 @@ from typing import Any
 import torch
 
 from brancher.handlers import Message, Trace
-from brancher.handlers.density import score_sum
+from brancher.handlers.density import score
 from brancher.infer.elbo.elbo import ELBO, Estimate, check_pyro_options
 from brancher.infer.elbo.score_function import Baselines, score_function_term
+
+#: Entries of a term that is copied to be added up with others.
+SMALL = 4096
 
 
 class Trace_ELBO(ELBO):  # noqa: N801
@@ -61,14 +64,13 @@ class Trace_ELBO(ELBO):  # noqa: N801
     def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
         """Add the log-probabilities of both traces, once."""
         model_sites, guide_sites = list(model_trace.scored()), list(guide_trace.scored())
-        log_p = total([score_sum(site) for site in model_sites])
-        log_q = total([score_sum(site) for site in guide_sites])
+        log_p, log_q = joint(model_sites), joint(guide_sites)
         loss = log_q - log_p
         scored = [site for site in guide_sites if needs_score_function(site)]
         if not scored:
             loss = loss / num_particles if num_particles > 1 else loss
             return Estimate(loss, loss)
-        pathwise = total([score_sum(s) for s in guide_sites if not needs_score_function(s)]) - log_p
+        pathwise = joint([site for site in guide_sites if not needs_score_function(site)]) - log_p
         surrogate = pathwise
         for site in scored:
             surrogate = surrogate - score_function_term(site, model_sites, guide_sites, self.baselines)
@@ -80,6 +82,24 @@ def needs_score_function(site: Message) -> bool:
     if site.type == "factor":
         return site.infer.get("has_rsample") is False
     return not site.is_observed and not site.fn.has_rsample
+
+
+def joint(sites: list[Message]) -> torch.Tensor:
+    """Log-density of several sites in nats, masked and scaled, shape ``()``.
+
+    Small terms of one shape are added up together: with many sites, the number of operations is the cost.
+    """
+    alike: dict[tuple[Any, ...], list[torch.Tensor]] = {}
+    for site in sites:
+        term = score(site)
+        alike.setdefault((term.shape, term.dtype, term.device), []).append(term)
+    sums = []
+    for (shape, *_), terms in alike.items():
+        if len(terms) > 2 and shape.numel() <= SMALL:
+            sums.append(torch.stack(terms).sum())
+        else:
+            sums.extend([term.sum() if shape else term for term in terms])
+    return total(sums)
 
 
 def total(terms: list[torch.Tensor]) -> torch.Tensor:

@@ -40,7 +40,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "SineSkewed": "write it as a TorchDistribution",
         "SpanningTree": "write it as a TorchDistribution",
         "Stable": "use StudentT, or write it as a TorchDistribution",
-        "TorchDistributionMixin": "use TorchDistribution",
     },
     "brancher.distributions.transforms": {
         "ConditionalGeneralizedChannelPermute": "use Permute, or ConditionalAffineCoupling",

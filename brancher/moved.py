@@ -17,9 +17,14 @@ from brancher.errors import AbsentNameError, nearest
 
 _NAMES = "brancher.pyro_names"
 _HANDLERS = ("brancher.handlers", f"{_NAMES}.effects", f"{_NAMES}.sites", f"{_NAMES}.switches")
-_NUMBERS = (f"{_NAMES}.numbers", f"{_NAMES}.switches", f"{_NAMES}.sites")
+_NUMBERS = (f"{_NAMES}.numbers", f"{_NAMES}.switches", f"{_NAMES}.sites", f"{_NAMES}.copies")
 _ELBO = ("brancher.infer", f"{_NAMES}.pairs", *_NUMBERS)
-_DIST = ("brancher.distributions", f"{_NAMES}.numbers", f"{_NAMES}.switches")
+_DIST = ("brancher.distributions", f"{_NAMES}.numbers", f"{_NAMES}.switches", f"{_NAMES}.copies")
+_LAWS = (
+    *("asymmetriclaplace", "conjugate", "diag_normal_mixture", "diag_normal_mixture_shared_cov"),
+    *("gaussian_scale_mixture", "multivariate_studentt", "nanmasked", "relaxed_straight_through"),
+    "softlaplace",
+)
 _MCMC = (f"{_NAMES}.draws", "brancher.infer", "brancher.infer.mcmc", *_NUMBERS)
 _OPTIM = ("brancher.optim",)
 
@@ -39,6 +44,7 @@ def _class_name(handler: str) -> str:
 
 #: By path, the modules that hold its names.
 MODULES: dict[str, tuple[str, ...]] = {
+    **{f"brancher.distributions.{path}": _DIST for path in _LAWS},
     "brancher.distributions.distribution": _DIST,
     "brancher.distributions.testing": (),
     "brancher.distributions.testing.fakes": (f"{_NAMES}.fakes",),
@@ -57,8 +63,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.infer.mcmc.rwkernel": _MCMC,
     "brancher.infer.mcmc.util": _MCMC,
     "brancher.infer.renyi_elbo": _ELBO,
-    "brancher.infer.reparam.reparam": ("brancher.infer.reparam",),
-    "brancher.infer.reparam.strategies": ("brancher.infer.reparam",),
+    **{
+        f"brancher.infer.reparam.{path}": ("brancher.infer.reparam",)
+        for path in ("projected_normal", "reparam", "softmax", "strategies", "studentt")
+    },
     "brancher.infer.rws": _ELBO,
     "brancher.infer.trace_elbo": _ELBO,
     "brancher.infer.trace_mean_field_elbo": _ELBO,
@@ -70,6 +78,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.infer.util": _ELBO,
     "brancher.nn.auto_reg_nn": ("brancher.nn",),
     "brancher.nn.dense_nn": ("brancher.nn",),
+    "brancher.optim.adagrad_rmsprop": _OPTIM,
     "brancher.optim.clipped_adam": _OPTIM,
     "brancher.optim.lr_scheduler": _OPTIM,
     "brancher.optim.optim": _OPTIM,
@@ -85,6 +94,7 @@ RENAMED: dict[str, str] = {
     "CondIndepStackFrame": "brancher.handlers:Frame",
     "ParamStoreDict": "brancher.params:ParamStore",
     "PlateMessenger": "brancher.primitives:plate",
+    "TorchDistributionMixin": "brancher.distributions:TorchDistribution",
     "TraceHandler": "brancher.handlers:trace",
     **{_class_name(handler): f"brancher.handlers:{handler}" for handler in _OURS},
 }
@@ -95,9 +105,11 @@ _MADE_ON_DEMAND = frozenset(_OPTIM)
 #: Names that a module of ours lacks where Pyro's module of that name has them.
 ELSEWHERE: dict[str, tuple[str, ...]] = {
     "brancher.distributions": ("brancher.distributions.transforms",),
+    "brancher.distributions.transforms": ("brancher.distributions.constraint_registry",),
     "brancher.handlers": _HANDLERS,
     "brancher.infer": (f"{_NAMES}.draws", "brancher.infer.mcmc", f"{_NAMES}.switches"),
     "brancher.poutine": _HANDLERS,
+    "brancher.infer.autoguide.initialization": (f"{_NAMES}.starts",),
     "brancher.infer.mcmc": (f"{_NAMES}.draws",),
     "brancher.infer.predictive": ("brancher.infer.weighed_predictive",),
     "brancher.infer.importance": (f"{_NAMES}.pairs", "brancher.infer.diagnostics"),

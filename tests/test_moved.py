@@ -49,6 +49,11 @@ def test_module_of_ours_still_refuses_unknown_names(module):
         ("brancher.distributions.torch_distribution", "TorchDistribution", dist.TorchDistribution),
         ("brancher.distributions", "TransformModule", dist.transforms.TransformModule),
         ("brancher.util", "set_rng_seed", brancher.set_rng_seed),
+        ("brancher.distributions.torch_distribution", "TorchDistributionMixin", dist.TorchDistribution),
+        ("brancher.distributions.transforms", "biject_to", dist.biject_to),
+        ("brancher.distributions.conjugate", "BetaBinomial", dist.BetaBinomial),
+        ("brancher.infer.reparam.softmax", "GumbelSoftmaxReparam", infer.reparam.GumbelSoftmaxReparam),
+        ("brancher.optim.adagrad_rmsprop", "PyroOptim", brancher.optim.PyroOptim),
     ],
 )
 def test_name_is_what_it_is_here(path, name, expected):
@@ -114,6 +119,46 @@ def test_numbers_warn():
         warn_if_nan(torch.tensor([0.0, float("nan")]), "loss")
     with pytest.warns(UserWarning, match="expected finite numbers, got -inf"):
         warn_if_inf(float("-inf"), "loss", allow_posinf=True)
+
+
+def test_numbers_warn_of_gradients():
+    from brancher.util import warn_if_inf, warn_if_nan
+
+    x = torch.zeros((), requires_grad=True)
+    with pytest.warns(UserWarning, match="backward loss: expected numbers, got NaN"):
+        (warn_if_nan(x * 1.0, "loss") * float("nan")).backward()
+    with pytest.warns(UserWarning, match="backward loss: expected finite numbers, got inf"):
+        (warn_if_inf(x * 1.0, "loss") * float("inf")).backward()
+
+
+def test_copies_of_laws_and_modules():
+    from brancher.distributions.util import deep_to, detach
+
+    loc = torch.zeros(2, requires_grad=True)
+    law = dist.TransformedDistribution(dist.Normal(loc, 1.0).to_event(1), [dist.transforms.spline(2)])
+    twin = deep_to({"law": [law, law]}, torch.float64)["law"]
+    assert twin[0] is twin[1] and twin[0].sample().dtype == torch.float64
+    assert law.sample().dtype == torch.float32
+    cut = detach(law)
+    assert not cut.rsample().requires_grad and law.rsample().requires_grad
+    torch.testing.assert_close(cut.log_prob(torch.ones(2)), law.log_prob(torch.ones(2)))
+    linear = torch.nn.Linear(2, 1)
+    moved = deep_to(linear, torch.float64)
+    assert moved.weight.dtype == torch.float64 and linear.weight.dtype == torch.float32
+    assert isinstance(moved.weight, torch.nn.Parameter) and moved.weight.requires_grad
+
+
+def test_init_messenger_sets_values():
+    from brancher.infer.autoguide.initialization import InitMessenger, init_to_value
+
+    def model():
+        brancher.sample(
+            "y", dist.Normal(brancher.sample("x", dist.Normal(0.0, 1.0)), 1.0), obs=torch.tensor(1.0)
+        )
+
+    with InitMessenger(init_to_value(values={"x": torch.tensor(2.0)})):
+        record = handlers.trace(model).get_trace()
+    assert record.nodes["x"]["value"].item() == 2.0 and record.nodes["y"]["value"].item() == 1.0
 
 
 def test_constants_are_recognised():
@@ -308,3 +353,32 @@ def test_settings_errors():
     with pytest.raises(TypeError, match="settings 'validate_infer': expected True or False, got 1"):
         settings.set(validate_infer=1)
     assert settings.get("validate_infer")
+
+
+STEPS = 3
+
+
+class Options:
+    depth = 1
+
+
+def test_settings_of_a_program():
+    from brancher import settings
+
+    @settings.register("steps", __name__, "STEPS")
+    def check(value):
+        if value < 1:
+            raise ValueError("too few")
+
+    settings.register("depth", __name__, "Options.depth")
+    assert settings.get("steps") == 3 and settings.get()["depth"] == 1
+    with settings.context(steps=5, depth=2):
+        assert STEPS == 5 and Options.depth == 2
+    assert STEPS == 3 and Options.depth == 1
+    with pytest.raises(ValueError, match="too few"):
+        settings.set(depth=7, steps=0)
+    assert Options.depth == 1
+    with pytest.raises(TypeError, match="'steps', which is there"):
+        settings.register("steps", __name__, "Options.depth")
+    with pytest.raises(TypeError, match="'validate_infer', which is there"):
+        settings.register("validate_infer", __name__, "STEPS")

@@ -72,14 +72,20 @@ def torch_isinf(x: Tensor | float) -> bool:
 
 
 def warn_if_nan(value: Any, msg: str = "") -> Any:
-    """Warn where an entry is NaN, and return the value."""
+    """Warn where an entry is NaN, now or in the gradient, and return the value."""
+    if isinstance(value, Tensor) and value.requires_grad:
+        value.register_hook(lambda gradient: warn_if_nan(gradient, f"backward {msg}"))
     if torch_isnan(value):
         warnings.warn(f"{msg}: expected numbers, got NaN", BrancherWarning, stacklevel=2)
     return value
 
 
 def warn_if_inf(value: Any, msg: str = "", allow_posinf: bool = False, allow_neginf: bool = False) -> Any:
-    """Warn where an entry is infinite with a sign that is not allowed, and return the value."""
+    """Warn where an entry is infinite with a sign that is not allowed, now or in the gradient."""
+    if isinstance(value, Tensor) and value.requires_grad:
+        value.register_hook(
+            lambda gradient: warn_if_inf(gradient, f"backward {msg}", allow_posinf, allow_neginf)
+        )
     entries = torch.as_tensor(value)
     for sign, is_allowed in ((math.inf, allow_posinf), (-math.inf, allow_neginf)):
         if not is_allowed and bool((entries == sign).any()):

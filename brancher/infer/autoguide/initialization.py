@@ -1,5 +1,8 @@
 """Where guides start, under the path that Pyro programs import it from."""
 
+from typing import TYPE_CHECKING
+
+from brancher.absent import refuse
 from brancher.infer.initialization import (
     init_to_feasible,
     init_to_generated,
@@ -9,6 +12,9 @@ from brancher.infer.initialization import (
     init_to_uniform,
     init_to_value,
 )
+
+if not TYPE_CHECKING:
+    __getattr__ = refuse(__name__)
 
 __all__ = [
     "init_to_feasible",

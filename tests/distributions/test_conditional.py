@@ -18,6 +18,10 @@ FLOWS = {
     "planar": lambda: T.conditional_planar(4, 3),
     "spline": lambda: T.conditional_spline(4, 3, count_bins=5),
     "spline autoregressive": lambda: T.conditional_spline_autoregressive(4, 3, count_bins=5),
+    "linear spline": lambda: T.conditional_spline(4, 3, count_bins=5, order="linear"),
+    "linear spline autoregressive": lambda: T.conditional_spline_autoregressive(
+        4, 3, count_bins=5, order="linear"
+    ),
     "neural autoregressive": lambda: T.conditional_neural_autoregressive(4, 3, [8], width=5),
     "householder": lambda: T.conditional_householder(4, 3, count_transforms=2),
     "householder, one plane": lambda: T.conditional_householder(4, 3),
@@ -142,5 +146,5 @@ def test_flow_in_a_model_learns_a_conditional_density():
 
 def test_other_spline_orders_error():
     for make in (T.conditional_spline, T.conditional_spline_autoregressive):
-        with pytest.raises(DistributionError, match="order='quadratic', got 'linear'"):
-            make(2, 1, order="linear")
+        with pytest.raises(DistributionError, match=r"order of \['quadratic', 'linear'\], got 'cubic'"):
+            make(2, 1, order="cubic")

@@ -18,6 +18,7 @@ from brancher.distributions.transforms import (
     BatchNorm,
     NeuralAutoregressive,
     Polynomial,
+    SplineAutoregressive,
     affine_autoregressive,
     affine_coupling,
     block_autoregressive,
@@ -59,6 +60,9 @@ FLOWS: dict[str, Callable[[], Any]] = {
     "spline": lambda: spline(4),
     "spline autoregressive": lambda: spline_autoregressive(4, count_bins=5),
     "spline coupling": lambda: spline_coupling(4, count_bins=5, bound=2.0),
+    "linear spline": lambda: spline(4, order="linear"),
+    "linear spline autoregressive": lambda: spline_autoregressive(4, count_bins=5, order="linear"),
+    "linear spline coupling": lambda: spline_coupling(4, count_bins=5, bound=2.0, order="linear"),
     "several": lambda: iterated(2, affine_coupling, 4),
 }
 
@@ -106,6 +110,7 @@ def test_draws_have_the_density_of_the_change_of_variables(kind: str) -> None:
         "neural autoregressive",
         "sylvester",
         "spline",
+        "linear spline",
         "spline coupling",
     ],
 )
@@ -192,11 +197,6 @@ def test_outputs_of_a_block_flow_rise_with_their_own_input_and_see_earlier_ones(
     jacobian = torch.autograd.functional.jacobian(flow, torch.randn(4))
     assert bool((jacobian.triu(1) == 0).all()) and bool((jacobian.diagonal() > 0).all())
     assert bool((jacobian.tril(-1) != 0).any())
-
-
-def test_order_of_spline_error() -> None:
-    with pytest.raises(DistributionError, match="expected order='quadratic', got 'linear'"):
-        spline(2, order="linear")
 
 
 def test_sizes_of_network_error() -> None:
@@ -298,3 +298,34 @@ def test_batch_norm_of_one_row_error() -> None:
 def test_flow_argument_error(make: Callable[[], Any]) -> None:
     with pytest.raises(DistributionError, match="expected .*, got"):
         make()
+
+
+@pytest.mark.parametrize("order", ["quadratic", "linear"])
+def test_spline_goes_through_its_knots(order: str) -> None:
+    flow = spline(2, count_bins=4, order=order).double()
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    knots = flow._knots(torch.zeros(2, dtype=torch.float64))
+    for i in range(1, 4):
+        y, log_slope = knots.bend(knots.x[:, i], False)
+        torch.testing.assert_close(y, knots.y[:, i])
+        torch.testing.assert_close(log_slope, knots.slope[:, i].log(), rtol=1e-6, atol=1e-6)
+
+
+def test_spline_of_zeros_is_the_identity() -> None:
+    flow, x = spline(3, order="linear"), torch.randn(5, 3)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(flow(x), x)
+
+
+def test_order_follows_from_the_network() -> None:
+    network = AutoRegressiveNN(3, [8], [4, 4, 3, 4])
+    assert SplineAutoregressive(3, network, count_bins=4).order == "linear"
+    assert SplineAutoregressive(3, AutoRegressiveNN(3, [8], [4, 4, 3]), count_bins=4).order == "quadratic"
+    with pytest.raises(DistributionError, match="3 parts for order='quadratic', got 4"):
+        SplineAutoregressive(3, network, count_bins=4, order="quadratic")(torch.zeros(3))
+    with pytest.raises(DistributionError, match=r"order of \['quadratic', 'linear'\], got 'cubic'"):
+        spline(3, order="cubic")

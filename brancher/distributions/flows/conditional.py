@@ -14,9 +14,10 @@ from torch.distributions.transforms import ComposeTransform, Transform
 from brancher.distributions.flow_transforms import PlanarTransform
 from brancher.distributions.flows.affine import AffineAutoregressive, AffineCoupling
 from brancher.distributions.flows.dense import DenseNN
+from brancher.distributions.flows.knots import Knots, LinearKnots, knots_of, order_of, sizes_of
 from brancher.distributions.flows.masked import AutoRegressiveNN
 from brancher.distributions.flows.module import TransformModule
-from brancher.distributions.flows.splines import Knots, Spline, SplineAutoregressive
+from brancher.distributions.flows.splines import Spline, SplineAutoregressive
 
 #: The transforms; networks are shown by ``brancher.nn``.
 __all__ = [
@@ -199,27 +200,26 @@ class ConditionalAffineAutoregressive(ConditionalTransformModule):
 class _GivenSpline(Spline):
     """A spline with knots that are not its own parameters."""
 
-    def __init__(self, parts: Sequence[torch.Tensor], bound: float) -> None:
+    def __init__(self, parts: Sequence[torch.Tensor], bound: float, order: str) -> None:
         TransformModule.__init__(self)
-        self.given, self.bound = parts, bound
+        self.given, self.bound, self.order = parts, bound, order
 
-    def _knots(self, like: torch.Tensor) -> Knots:
+    def _knots(self, like: torch.Tensor) -> Knots | LinearKnots:
         shapes = (torch.broadcast_shapes(part.shape[:-1], like.shape) for part in self.given)
-        widths, heights, slopes = (
-            part.expand(shape + part.shape[-1:]) for part, shape in zip(self.given, shapes, strict=True)
-        )
-        return Knots.of(widths, heights, slopes, self.bound)
+        parts = [part.expand(shape + part.shape[-1:]) for part, shape in zip(self.given, shapes, strict=True)]
+        return knots_of(self.order, parts, self.bound)
 
 
 class ConditionalSpline(ConditionalTransformModule):
     """A :class:`Spline` whose knots are computed from a context.
 
     Args:
-        hypernet: from the context to d times K widths, K heights and K - 1 slopes, such as a ``DenseNN``.
+        hypernet: from the context to d times K widths, K heights and K - 1 slopes, and K splits for linear
+            splines, such as a ``DenseNN``.
         input_dim: length d of the vector.
         count_bins: pieces K of a spline.
         bound: see :class:`Spline`, as is ``order``.
-        order: "quadratic".
+        order: "quadratic" or "linear"; None for what the network's ``param_dims`` are for.
     """
 
     def __init__(
@@ -228,16 +228,16 @@ class ConditionalSpline(ConditionalTransformModule):
         input_dim: int,
         count_bins: int = 8,
         bound: float = 3.0,
-        order: str = "quadratic",
+        order: str | None = None,
     ) -> None:
         super().__init__()
-        Spline(1, order=order)  # refuses other orders
+        self.order = order_of(order, hypernet)
         self.nn, self.input_dim, self.bound = hypernet, input_dim, bound
 
     def condition(self, context: torch.Tensor) -> Spline:
         """The splines for a context."""
         shape = (*context.shape[:-1], self.input_dim, -1)
-        return _GivenSpline([part.reshape(shape) for part in self.nn(context)], self.bound)
+        return _GivenSpline([part.reshape(shape) for part in self.nn(context)], self.bound, self.order)
 
 
 class ConditionalSplineAutoregressive(ConditionalTransformModule):
@@ -245,7 +245,8 @@ class ConditionalSplineAutoregressive(ConditionalTransformModule):
 
     Args:
         input_dim: length of the vector.
-        autoregressive_nn: gives K widths, K heights and K - 1 slopes for each entry.
+        autoregressive_nn: gives K widths, K heights and K - 1 slopes for each entry, and K splits for linear
+            splines.
         **options: see :class:`SplineAutoregressive`.
     """
 
@@ -253,7 +254,7 @@ class ConditionalSplineAutoregressive(ConditionalTransformModule):
         self, input_dim: int, autoregressive_nn: ConditionalAutoRegressiveNN, **options: Any
     ) -> None:
         super().__init__()
-        Spline(1, order=options.get("order", "quadratic"))  # refuses other orders
+        options["order"] = order_of(options.get("order"), autoregressive_nn)
         self.input_dim, self.arn, self.options = input_dim, autoregressive_nn, options
 
     def condition(self, context: torch.Tensor) -> SplineAutoregressive:
@@ -311,7 +312,7 @@ def conditional_spline(
     order: str = "quadratic",
 ) -> ConditionalSpline:
     """Make a :class:`ConditionalSpline`; two hidden layers of ``10 * input_dim`` by default."""
-    sizes = [input_dim * count_bins, input_dim * count_bins, input_dim * (count_bins - 1)]
+    sizes = sizes_of(order, count_bins, input_dim)
     network = DenseNN(context_dim, hidden_dims or [10 * input_dim] * 2, sizes)
     return ConditionalSpline(network, input_dim, count_bins, bound, order)
 
@@ -325,7 +326,7 @@ def conditional_spline_autoregressive(
     order: str = "quadratic",
 ) -> ConditionalSplineAutoregressive:
     """Make a :class:`ConditionalSplineAutoregressive`; two hidden layers of ``10 * input_dim`` by default."""
-    sizes = [count_bins, count_bins, count_bins - 1]
+    sizes = sizes_of(order, count_bins)
     widths = hidden_dims or [10 * input_dim] * 2
     network = ConditionalAutoRegressiveNN(input_dim, context_dim, widths, sizes)
     return ConditionalSplineAutoregressive(

@@ -1,74 +1,16 @@
-"""Flows that bend each entry by a monotone rational-quadratic spline.
-
-Durkan et al. 2019, "Neural Spline Flows", arXiv:1906.04032, section 3.1.
-"""
+"""Flows that bend each entry by a monotone spline, rational-quadratic or rational-linear."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from brancher.distributions.flows.dense import DenseNN
+from brancher.distributions.flows.knots import Knots, LinearKnots, knots_of, order_of, sizes_of
 from brancher.distributions.flows.masked import AutoRegressiveNN
 from brancher.distributions.flows.module import TransformModule
-from brancher.errors import DistributionError
-
-#: Least size of a bin relative to the interval, and least slope.
-_LEAST = 1e-3
-
-
-class Knots(NamedTuple):
-    """The corners of a spline from [-bound, bound] to itself.
-
-    Attributes:
-        x: K + 1 places, last dimension.
-        y: their images.
-        slope: derivatives there.
-    """
-
-    x: torch.Tensor
-    y: torch.Tensor
-    slope: torch.Tensor
-
-    @classmethod
-    def of(cls, widths: torch.Tensor, heights: torch.Tensor, slopes: torch.Tensor, bound: float) -> Knots:
-        """Knots from unconstrained numbers: K widths, K heights, K - 1 inner slopes."""
-        ends = slopes.new_ones(slopes.shape[:-1] + (1,))
-        # Zeros give a slope of one, so that the spline begins as the identity.
-        inner = _LEAST + F.softplus(slopes + _softplus_inverse(1.0 - _LEAST))
-        return cls(_places(widths, bound), _places(heights, bound), torch.cat([ends, inner, ends], -1))
-
-    def bend(self, at: torch.Tensor, inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images, or sources, and the logarithm of the forward derivative there; identity outside."""
-        source = self.y if inverse else self.x
-        bound = source[..., -1]
-        is_inside = (at > source[..., 0]) & (at < bound)
-        inside = torch.where(is_inside, at, 0.0)
-        k = (torch.searchsorted(source.contiguous(), inside.unsqueeze(-1)) - 1).clamp(0, source.shape[-1] - 2)
-        x0, x1, y0, y1, d0, d1 = (
-            part.gather(-1, k + step).squeeze(-1) for part in (self.x, self.y, self.slope) for step in (0, 1)
-        )
-        width, height = x1 - x0, y1 - y0
-        steep = height / width
-        curve = d0 + d1 - 2.0 * steep
-        if inverse:
-            a = height * (steep - d0) + (inside - y0) * curve
-            b = height * d0 - (inside - y0) * curve
-            c = -steep * (inside - y0)
-            # The root that loses no digits where a vanishes.
-            part = 2.0 * c / (-b - (b.square() - 4.0 * a * c).clamp(min=0.0).sqrt())
-            result = x0 + part * width
-        else:
-            part = (inside - x0) / width
-            rise = steep * part.square() + d0 * part * (1.0 - part)
-            result = y0 + height * rise / (steep + curve * part * (1.0 - part))
-        top = d1 * part.square() + 2.0 * steep * part * (1.0 - part) + d0 * (1.0 - part).square()
-        log_slope = 2.0 * steep.log() + top.log() - 2.0 * (steep + curve * part * (1.0 - part)).log()
-        return torch.where(is_inside, result, at), torch.where(is_inside, log_slope, 0.0)
 
 
 class Spline(TransformModule):
@@ -78,7 +20,7 @@ class Spline(TransformModule):
         input_dim: length of the vector.
         count_bins: pieces of a spline.
         bound: the splines are the identity outside of [-bound, bound]; > 0.
-        order: "quadratic", the only kind.
+        order: "quadratic", or "linear", which is quicker and bends less smoothly.
 
     Raises:
         DistributionError: another order.
@@ -95,16 +37,14 @@ class Spline(TransformModule):
         self, input_dim: int, count_bins: int = 8, bound: float = 3.0, order: str = "quadratic"
     ) -> None:
         super().__init__()
-        _check_order(order)
-        self.bound = bound
-        self.unnormalized_widths = nn.Parameter(torch.randn(input_dim, count_bins) * 0.1)
-        self.unnormalized_heights = nn.Parameter(torch.randn(input_dim, count_bins) * 0.1)
-        self.unnormalized_derivatives = nn.Parameter(torch.randn(input_dim, count_bins - 1) * 0.1)
+        self.order, self.bound = order_of(order, None), bound
+        names = ("widths", "heights", "derivatives", "lambdas")
+        for name, size in zip(names, sizes_of(self.order, count_bins), strict=False):
+            setattr(self, f"unnormalized_{name}", nn.Parameter(torch.randn(input_dim, size) * 0.1))
 
-    def _knots(self, like: torch.Tensor) -> Knots:
-        parts = self.unnormalized_widths, self.unnormalized_heights, self.unnormalized_derivatives
-        widths, heights, slopes = (part.expand(like.shape + part.shape[-1:]) for part in parts)
-        return Knots.of(widths, heights, slopes, self.bound)
+    def _knots(self, like: torch.Tensor) -> Knots | LinearKnots:
+        parts = [part.expand(like.shape + part.shape[-1:]) for part in self.parameters()]
+        return knots_of(self.order, parts, self.bound)
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
         return self._knots(x).bend(x, False)[0]
@@ -123,10 +63,11 @@ class SplineCoupling(TransformModule):
     Args:
         input_dim: length of the vector.
         split_dim: how many entries come first.
-        hypernet: from those entries to ``(input_dim - split_dim)`` times K widths, K heights, K - 1 slopes.
+        hypernet: from those entries to ``(input_dim - split_dim)`` times K widths, K heights, K - 1 slopes,
+            and for linear splines K splits.
         count_bins: pieces K of a spline.
         bound: see :class:`Spline`, as is ``order``.
-        order: "quadratic".
+        order: "quadratic" or "linear"; None for what the network's ``param_dims`` are for.
         identity: leave the first entries alone.
 
     Raises:
@@ -140,19 +81,17 @@ class SplineCoupling(TransformModule):
         hypernet: nn.Module,
         count_bins: int = 8,
         bound: float = 3.0,
-        order: str = "quadratic",
+        order: str | None = None,
         identity: bool = False,
     ) -> None:
         super().__init__()
-        _check_order(order)
         self.split_dim, self.moved_dim, self.nn = split_dim, input_dim - split_dim, hypernet
-        self.bound = bound
-        self.lower_spline = None if identity else Spline(split_dim, count_bins, bound)
+        self.order, self.bound = order_of(order, hypernet), bound
+        self.lower_spline = None if identity else Spline(split_dim, count_bins, bound, self.order)
 
-    def _knots(self, kept: torch.Tensor) -> Knots:
+    def _knots(self, kept: torch.Tensor) -> Knots | LinearKnots:
         shape = kept.shape[:-1] + (self.moved_dim, -1)
-        widths, heights, slopes = (part.reshape(shape) for part in self.nn(kept))
-        return Knots.of(widths, heights, slopes, self.bound)
+        return knots_of(self.order, [part.reshape(shape) for part in self.nn(kept)], self.bound)
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
         kept, moved = x[..., : self.split_dim], x[..., self.split_dim :]
@@ -178,10 +117,11 @@ class SplineAutoregressive(TransformModule):
 
     Args:
         input_dim: length of the vector.
-        autoregressive_nn: gives K widths, K heights and K - 1 slopes for each entry.
+        autoregressive_nn: gives K widths, K heights and K - 1 slopes for each entry, and for linear splines
+            K splits.
         count_bins: pieces K of a spline.
         bound: see :class:`Spline`, as is ``order``.
-        order: "quadratic".
+        order: "quadratic" or "linear"; None for what the network's ``param_dims`` are for.
 
     Raises:
         DistributionError: another order.
@@ -193,15 +133,14 @@ class SplineAutoregressive(TransformModule):
         autoregressive_nn: AutoRegressiveNN,
         count_bins: int = 8,
         bound: float = 3.0,
-        order: str = "quadratic",
+        order: str | None = None,
     ) -> None:
         super().__init__(cache_size=1)
-        _check_order(order)
+        self.order = order_of(order, autoregressive_nn)
         self.arn, self.bound = autoregressive_nn, bound
 
-    def _knots(self, x: torch.Tensor) -> Knots:
-        widths, heights, slopes = (part.transpose(-1, -2) for part in self.arn(x))
-        return Knots.of(widths, heights, slopes, self.bound)
+    def _knots(self, x: torch.Tensor) -> Knots | LinearKnots:
+        return knots_of(self.order, [part.transpose(-1, -2) for part in self.arn(x)], self.bound)
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
         return self._knots(x).bend(x, False)[0]
@@ -235,7 +174,7 @@ def spline_coupling(
     kept = input_dim // 2 if split_dim is None else split_dim
     widths = [10 * input_dim] * 2 if hidden_dims is None else hidden_dims
     moved = input_dim - kept
-    sizes = [moved * count_bins, moved * count_bins, moved * (count_bins - 1)]
+    sizes = sizes_of(order, count_bins, moved)
     return SplineCoupling(input_dim, kept, DenseNN(kept, widths, sizes), count_bins, bound, order)
 
 
@@ -248,25 +187,5 @@ def spline_autoregressive(
 ) -> SplineAutoregressive:
     """Make a :class:`SplineAutoregressive`; hidden layers are two of ``10 * input_dim`` by default."""
     widths = [10 * input_dim] * 2 if hidden_dims is None else hidden_dims
-    network = AutoRegressiveNN(input_dim, widths, [count_bins, count_bins, count_bins - 1])
+    network = AutoRegressiveNN(input_dim, widths, sizes_of(order, count_bins))
     return SplineAutoregressive(input_dim, network, count_bins, bound, order)
-
-
-def _places(sizes: torch.Tensor, bound: float) -> torch.Tensor:
-    """Corners in [-bound, bound] from unconstrained sizes of the pieces."""
-    count = sizes.shape[-1]
-    shares = _LEAST + (1.0 - _LEAST * count) * torch.softmax(sizes, -1)
-    inner = 2.0 * bound * shares.cumsum(-1)[..., :-1] - bound
-    end = inner.new_full(inner.shape[:-1] + (1,), bound)
-    return torch.cat([-end, inner, end], -1)
-
-
-def _softplus_inverse(x: float) -> float:
-    return float(torch.tensor(x, dtype=torch.float64).expm1().log())
-
-
-def _check_order(order: str) -> None:
-    if order != "quadratic":
-        raise DistributionError(
-            f"spline: expected order='quadratic', got {order!r}; rational-quadratic splines are the only kind"
-        )

@@ -60,10 +60,9 @@ INSTEAD: dict[str, dict[str, str]] = {
     "brancher.infer": {
         "CSIS": "use SVI on a guide, or Importance with one",
         "csis": "use SVI on a guide, or Importance with one",
-        "MHResampler": "use Importance and its resample",
         "TracePosterior": "use MCMC or Importance",
         "TracePredictive": "use Predictive",
-        "resampler": "use Importance and its resample",
+        "resampler": "use Importance and its resample, or MHResampler",
     },
     "brancher.infer.autoguide": {
         "AutoDiscreteParallel": "leave discrete sites out of the guide; TraceEnum_ELBO sums them out",

@@ -111,7 +111,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "brancher.poutine": _HANDLERS,
     "brancher.infer.autoguide.initialization": (f"{_NAMES}.starts",),
     "brancher.infer.mcmc": (f"{_NAMES}.draws",),
-    "brancher.infer.predictive": ("brancher.infer.weighed_predictive",),
+    "brancher.infer.predictive": ("brancher.infer.weighed_predictive", "brancher.infer.resampling"),
     "brancher.infer.importance": (f"{_NAMES}.pairs", "brancher.infer.diagnostics"),
     "brancher.infer.mcmc.hmc": _MCMC,
     "brancher.infer.mcmc.nuts": _MCMC,

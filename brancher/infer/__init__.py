@@ -53,6 +53,7 @@ from brancher.infer.mcmc import (
 )
 from brancher.infer.model_comparison import accuracy_table, compare_models, pointwise_table
 from brancher.infer.predictive import Predictive
+from brancher.infer.resampling import MHResampler
 from brancher.infer.samples import Samples, summary
 from brancher.infer.smcfilter import SMCFilter
 from brancher.infer.svgd import SVGD, IMQSteinKernel, RBFSteinKernel
@@ -77,6 +78,7 @@ __all__ = [
     "JitTraceMeanField_ELBO",
     "JitTrace_ELBO",
     "MCMC",
+    "MHResampler",
     "NUTS",
     "Pathfinder",
     "Predictive",

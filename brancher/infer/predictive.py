@@ -17,7 +17,7 @@ from brancher.errors import (
     UnknownNameError,
     nearest,
 )
-from brancher.handlers import Message, Trace, stack, trace
+from brancher.handlers import Message, Trace, mask, stack, trace
 from brancher.infer.agreement import Choice, choose
 from brancher.infer.checks import shapes_of
 from brancher.infer.compiled_runs import CompiledRuns
@@ -139,7 +139,8 @@ class Predictive:
         if self._compiled is not None:
             names = tuple(site.name for site in draw.sites)
             way = self._compiled.way(draw.choice, self._run, args, kwargs, names)
-        values = replicate(way, draw.run, draw.read, draw.layout, self.num_samples, self.batch_size)
+        with mask(mask=False):  # tells models that nobody asks for densities
+            values = replicate(way, draw.run, draw.read, draw.layout, self.num_samples, self.batch_size)
         shown = [site for site in draw.sites if site.name != "_RETURN"]
         dims, coords = labels_of(shown, draw.layout.traces[0])
         shaped = {name: value.reshape(self._lead_shape() + value.shape[1:]) for name, value in values.items()}

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 
 from brancher.errors import InferenceError
+from brancher.handlers import Trace, block
 from brancher.infer.importance import Importance
+from brancher.infer.pairing import paired_traces
+from brancher.infer.particles import probing
 from brancher.infer.predictive import Predictive
 from brancher.infer.samples import Samples
 
@@ -107,14 +110,15 @@ class WeighedPredictive:
 
         Args:
             *args: for models and guide.
-            model_guide: the model that the guide was fitted to, with its data; None for the model itself.
+            model_guide: the model that the guide was fitted to, with its data; None for the model itself,
+                without the sites that it adds to the guide's where it has no data.
             **kwargs: for models and guide.
 
         Raises:
             GuideError: guide and ``model_guide`` differ in their latent sites.
             InferenceError: a weight is NaN or +inf, or all are zero.
         """
-        fitted = self.model if model_guide is None else model_guide
+        fitted = self._fitted(args, kwargs) if model_guide is None else model_guide
         found = Importance(
             fitted, self.guide, self.num_samples, parallel=self.parallel, batch_size=self.batch_size
         ).run(*args, **kwargs)
@@ -128,6 +132,21 @@ class WeighedPredictive:
         return WeighedPredictiveResults(
             predict(*args, **kwargs), found.log_weights, found.guide_log_prob, found.model_log_prob
         )
+
+    def _fitted(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fn:
+        with probing():
+            model_trace, guide_trace = paired_traces(self.model, self.guide, args, kwargs)
+        extra = [name for name in model_trace.stochastic_nodes if name not in guide_trace]
+        return self.model if model_trace.observation_nodes else block(self.model, hide=extra)
+
+    get_samples = __call__
+
+    def get_vectorized_trace(self, *args: Any, **kwargs: Any) -> Trace:
+        """Run guide and model once for all draws; see :meth:`Predictive.get_vectorized_trace`."""
+        predict = Predictive(
+            self.model, guide=self.guide, num_samples=self.num_samples, parallel=self.parallel
+        )
+        return predict.get_vectorized_trace(*args, **kwargs)
 
     def call(self, *args: Any, **kwargs: Any) -> WeighedPredictiveResults:
         """The same with the values of ``samples`` alone, as a tuple in the order of their names."""

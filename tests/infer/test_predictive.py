@@ -427,3 +427,22 @@ def test_get_samples_is_a_call():
     first = predictive.get_samples()["x"]
     set_rng_seed(0)
     assert torch.equal(predictive()["x"], first)
+
+
+@pytest.mark.parametrize("parallel", [None, True, False])
+def test_models_are_told_that_nobody_asks_for_densities(parallel):
+    seen = []
+
+    def model():
+        x = sample("x", dist.Normal(0.0, 1.0))
+        seen.append(handlers.get_mask() is False)
+        return x
+
+    predictive = Predictive(model, num_samples=3, parallel=parallel)
+    predictive()
+    seen.clear()
+    predictive()
+    assert seen[-1]
+    record = predictive.get_vectorized_trace()
+    record.compute_log_prob()
+    assert bool((record["x"].log_prob < 0).all())

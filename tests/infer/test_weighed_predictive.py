@@ -110,6 +110,19 @@ def test_no_number_of_draws_error() -> None:
         WeighedPredictive(model, guide=guide)
 
 
+def test_predicted_sites_do_not_count_without_data() -> None:
+    def alone() -> None:
+        sample("y", dist.Normal(sample("mu", dist.Normal(0.0, 1.0)), 1.0))
+
+    result = WeighedPredictive(alone, guide=guide, num_samples=5).get_samples()
+    mu = result.samples["mu"]
+    expected = dist.Normal(0.0, 1.0).log_prob(mu) - dist.Normal(0.3, 1.0).log_prob(mu)
+    torch.testing.assert_close(result.log_weights, expected)
+    assert result.samples["y"].shape == (5,)
+    record = WeighedPredictive(alone, guide=guide, num_samples=5).get_vectorized_trace()
+    assert record["y"].value.shape == (5,)
+
+
 def test_missing_site_error() -> None:
     with pytest.raises(GuideError, match="'new'"):
         WeighedPredictive(model, guide=guide, num_samples=3)(Y)

@@ -61,12 +61,12 @@ def promote(family: object, **arguments: Any) -> tuple[torch.Tensor, ...]:
         (tensor([0., 0., 0.]), tensor([1., 1., 1.]))
     """
     tensors = to_tensors(family, **arguments)
-    shape = tensors[0].shape
-    for tensor in tensors:
-        if tensor.shape != shape:
-            break
-    else:
+    shapes = {tensor.shape for tensor in tensors}
+    if len(shapes) == 1:
         return tensors
+    largest = max(shapes, key=len)
+    if shapes == {largest, SCALAR}:
+        return tuple([tensor.expand(largest) for tensor in tensors])
     try:
         return tuple(torch.broadcast_tensors(*tensors))
     except RuntimeError:

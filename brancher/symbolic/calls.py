@@ -34,6 +34,9 @@ class Call(Expression):
     ) -> None:
         found: list[Expression] = []
         self._template = emptied((args, kwargs), found)
+        self._is_plain = (
+            len(found) == len(args) and not kwargs and all(item is _SLOT for item in self._template[0])
+        )
         super().__init__(found)
         self.label, self.fn, self.is_elementwise = label, fn, is_elementwise
         # Whole numbers reach a network as floats, unless it looks rows up by them.
@@ -54,6 +57,8 @@ class Call(Expression):
         """The value, with ``fn`` in place of the function."""
 
         def call(*tensors: Any) -> Any:
+            if self._is_plain:
+                return fn(*tensors)
             args, kwargs = _filled(self._template, iter(tensors))
             return fn(*args, **kwargs)
 

@@ -139,7 +139,7 @@ class Predictive:
         if self._compiled is not None:
             names = tuple(site.name for site in draw.sites)
             way = self._compiled.way(draw.choice, self._run, args, kwargs, names)
-        with mask(mask=False):  # tells models that nobody asks for densities
+        with mask(mask=False):
             values = replicate(way, draw.run, draw.read, draw.layout, self.num_samples, self.batch_size)
         shown = [site for site in draw.sites if site.name != "_RETURN"]
         dims, coords = labels_of(shown, draw.layout.traces[0])
@@ -201,7 +201,8 @@ class Predictive:
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Draw:
         run = self._run(args, kwargs)
-        layout = lay_out(run, self.posterior_samples)
+        with mask(mask=False):  # tells models that nobody asks for densities
+            layout = lay_out(run, self.posterior_samples)
         self._check_names(layout)
         sites = self._chosen(layout.traces[0])
         choice = self._choose(run, layout, args, kwargs)

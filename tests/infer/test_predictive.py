@@ -440,9 +440,11 @@ def test_models_are_told_that_nobody_asks_for_densities(parallel):
 
     predictive = Predictive(model, num_samples=3, parallel=parallel)
     predictive()
+    # Only where the ways to run draws are compared, densities are.
+    assert all(seen) or parallel is None
     seen.clear()
     predictive()
-    assert seen[-1]
+    assert all(seen)
     record = predictive.get_vectorized_trace()
     record.compute_log_prob()
     assert bool((record["x"].log_prob < 0).all())

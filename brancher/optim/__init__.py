@@ -18,6 +18,7 @@ from brancher.optim.optimizer import Optimizer
 PyroOptim, PyroLRScheduler = Optimizer, ScheduledOptimizer
 
 __all__ = ["Optimizer", "PyroLRScheduler", "PyroOptim", "ScheduledOptimizer", "as_optimizer"]
+__all__.extend(name for name in (*OPTIMIZERS, *SCHEDULES) if name not in __all__)
 
 
 def __getattr__(name: str) -> Any:
@@ -25,4 +26,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *OPTIMIZERS, *SCHEDULES})
+    return sorted(__all__)

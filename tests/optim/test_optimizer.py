@@ -465,3 +465,10 @@ def test_state_unmatched_names_warns():
     train(second, {"a": leaf(1.0), "new": leaf(1.0)})
     with pytest.warns(BrancherWarning, match=r"unmatched entries \['old'\] and none for \['new'\]"):
         second.load_state_dict(first.state_dict())
+
+
+def test_star_import_brings_every_optimizer_and_schedule():
+    names: dict[str, object] = {}
+    exec("from brancher.optim import *", names)
+    assert {"Adam", "ClippedAdam", "AdagradRMSProp", "ExponentialLR", "PyroOptim"} < set(names)
+    assert isinstance(names["Adam"]({"lr": 0.1}), optim.PyroOptim)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import pickle
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
 
 from brancher.errors import GuideError
 from brancher.infer.autoguide.parameters import Holder, Place, announce
@@ -112,6 +114,13 @@ class GuideModule(Holder):
         if self._places is None:
             self._places = self.places()
         return self._places
+
+    def named_pyro_params(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every parameter with its path, constrained; without those of modules for ``recurse=False``."""
+        start = f"{prefix}." if prefix else ""
+        places = self.all_places()
+        for path, leaf in self.named_parameters(recurse=recurse):
+            yield f"{start}{path}", places[path].value() if path in places else leaf
 
     def show(self, place: Place, value: Any) -> Any:
         """A parameter's value, or what a handler puts in its place."""

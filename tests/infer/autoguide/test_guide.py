@@ -431,3 +431,10 @@ def test_delta_guide_of_a_model_with_parameters_alone_is_maximum_likelihood() ->
     for _ in range(60):
         svi.step()
     assert guide() == {} and float(get_param_store()["loc"].detach()) == pytest.approx(3.0, abs=1e-3)
+
+
+def test_parameters_are_shown_constrained() -> None:
+    guide = AutoNormal(lambda: sample("x", dist.Normal(0.0, 1.0)), init_scale=0.5).setup()
+    shown = dict(guide.named_pyro_params(prefix="guide"))
+    assert list(shown) == ["guide.locs.x", "guide.scales.x"]
+    assert shown["guide.scales.x"].item() == pytest.approx(0.5)

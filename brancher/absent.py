@@ -89,9 +89,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "SymmetricStableReparam": "use a StudentT law with StudentTReparam",
         "UnitJacobianReparam": "use TransformReparam, or write an infer.reparam.Reparam",
     },
-    "brancher.infer.importance": {
-        "vectorized_importance_weights": "use Importance(model, guide, num_samples).run(*args).log_weights",
-    },
     "brancher.nn.module": {
         "clear": "use brancher.clear_param_store; modules keep their own parameters",
     },

@@ -313,6 +313,29 @@ def test_importance_trace_pairs_and_scores():
         assert z.requires_grad is not detach and drawn.nodes["z"]["log_prob"].requires_grad
 
 
+def test_importance_weights_in_a_batch():
+    from brancher.infer.importance import vectorized_importance_weights
+
+    def model(y):
+        z = brancher.sample("z", dist.Normal(0.0, 1.0))
+        with brancher.plate("row", 3):
+            brancher.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    def guide(y):
+        brancher.sample("z", dist.Normal(0.5, 0.7))
+
+    y = torch.tensor([0.3, 1.0, -0.5])
+    for normalized in (False, True):
+        weights, record, drawn = vectorized_importance_weights(
+            model, guide, y, num_samples=5, max_plate_nesting=1, normalized=normalized
+        )
+        z = record["z"].value.reshape(5)
+        assert torch.equal(drawn["z"].value.reshape(5), z)
+        expected = dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(z[:, None], 1.0).log_prob(y).sum(-1)
+        expected = expected - dist.Normal(0.5, 0.7).log_prob(z)
+        torch.testing.assert_close(weights, expected.log_softmax(0) if normalized else expected)
+
+
 def test_psis_diagnostic_is_the_shape_of_the_weights():
     from brancher.infer.importance import psis_diagnostic
 

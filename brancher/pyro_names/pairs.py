@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from brancher.handlers import Trace
 from brancher.infer import Importance
 from brancher.infer.checks import check_pair
+from brancher.infer.draws import check_count
+from brancher.infer.elbo.renyi import per_particle
 from brancher.infer.pairing import paired_traces
+from brancher.infer.particles import particle_plate
 
-__all__ = ["get_importance_trace", "psis_diagnostic"]
+__all__ = ["get_importance_trace", "psis_diagnostic", "vectorized_importance_weights"]
 
 Fn = Callable[..., Any]
 
@@ -49,6 +54,41 @@ def get_importance_trace(
     for record in (model_trace, guide_trace):
         record.compute_log_prob()
     return model_trace, guide_trace
+
+
+def vectorized_importance_weights(
+    model: Fn,
+    guide: Fn,
+    *args: Any,
+    num_samples: int,
+    max_plate_nesting: int,
+    normalized: bool = False,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, Trace, Trace]:
+    """Importance weights of draws that run as one batch, left of the model's plates.
+
+    Args:
+        model: the model.
+        guide: the guide.
+        *args: arguments of both.
+        num_samples: how many draws, > 0.
+        max_plate_nesting: how many batch dimensions the plates of both use.
+        normalized: whether the weights add up to 1.
+        **kwargs: keyword arguments of both.
+
+    Returns:
+        Log-weights in nats, shape (num_samples,), and the traces of model and guide.
+
+    Raises:
+        GuideError: guide and model differ in their latent sites.
+    """
+    check_count("vectorized_importance_weights", "num_samples", num_samples)
+    with particle_plate(num_samples, max_plate_nesting):
+        model_trace, guide_trace = paired_traces(model, guide, args, kwargs)
+    check_pair(model_trace, guide_trace)
+    log_p, log_q = (per_particle(each.scored(), num_samples) for each in (model_trace, guide_trace))
+    log_weights = log_p - log_q
+    return log_weights.log_softmax(0) if normalized else log_weights, model_trace, guide_trace
 
 
 def psis_diagnostic(

@@ -11,10 +11,11 @@ import torch
 
 from brancher.distributions.validation import is_validating, validation_enabled
 from brancher.errors import InferenceError
-from brancher.handlers import Message, Trace, enum, queue, replay, trace
+from brancher.handlers import Message, Trace, block, enum, queue, replay, trace
 from brancher.handlers.enum import value_dims
 from brancher.infer.checks import check_model_trace, check_pair
 from brancher.infer.elbo.elbo import ELBO, Estimate, check_pyro_options
+from brancher.infer.enumeration.discrete import infer_discrete
 from brancher.infer.enumeration.elimination import sum_out
 from brancher.infer.enumeration.expectation import expected
 from brancher.infer.enumeration.marginals import marginals
@@ -170,6 +171,25 @@ class TraceEnum_ELBO(ELBO):  # noqa: N801
         if homes_of(guide_trace) or not todo.empty():
             raise InferenceError("compute_marginals: expected a guide without enumerated sites, got some")
         return marginals(model_trace)
+
+    def sample_posterior(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> Any:
+        """Run the model on a draw of the guide, with its summed-out sites drawn from their joint posterior.
+
+        Returns:
+            What the model returns; ``handlers.trace`` around the call sees the sites.
+
+        Raises:
+            InferenceError: the guide has enumerated sites, or the ELBO draws several particles.
+        """
+        if self.num_particles != 1:
+            raise InferenceError("sample_posterior: expected num_particles=1, got more; make an ELBO for it")
+        with torch.no_grad(), block():
+            nesting = self._nesting(model, guide, args, kwargs)
+            drawn = trace(guide).get_trace(*args, **kwargs)
+        if any(site.infer.get("enumerate") for site in drawn.sites("sample") if not site.is_observed):
+            raise InferenceError("sample_posterior: expected a guide without enumerated sites, got some")
+        with torch.no_grad():
+            return infer_discrete(replay(model, trace=drawn), -1 - nesting, 1)(*args, **kwargs)
 
 
 def _is_next(record: Trace, site: Message) -> bool:

@@ -65,7 +65,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "resampler": "use Importance and its resample, or MHResampler",
     },
     "brancher.infer.autoguide": {
-        "AutoDiscreteParallel": "leave discrete sites out of the guide; TraceEnum_ELBO sums them out",
         "AutoGaussian": "use AutoMultivariateNormal or AutoLowRankMultivariateNormal",
         "AutoHierarchicalNormalMessenger": "use AutoNormal on a model rewritten by infer.reparam",
         "AutoMessenger": "use AutoGuide",

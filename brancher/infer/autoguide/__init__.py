@@ -7,6 +7,7 @@ from brancher.infer.autoguide.autoregressive import AffineAutoregressive, AutoIA
 from brancher.infer.autoguide.continuous import AutoContinuous
 from brancher.infer.autoguide.delta import AutoDelta
 from brancher.infer.autoguide.diagonal_normal import AutoDiagonalNormal
+from brancher.infer.autoguide.discrete import AutoDiscreteParallel
 from brancher.infer.autoguide.flow import AutoNormalizingFlow
 from brancher.infer.autoguide.guide import AutoGuide
 from brancher.infer.autoguide.guide_list import AutoCallable, AutoGuideList
@@ -34,6 +35,7 @@ __all__ = [
     "AutoContinuous",
     "AutoDelta",
     "AutoDiagonalNormal",
+    "AutoDiscreteParallel",
     "AutoGuide",
     "AutoGuideList",
     "AutoIAFNormal",

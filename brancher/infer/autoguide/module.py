@@ -82,11 +82,14 @@ class GuideModule(Holder):
     def register(self) -> None:
         """Show the parameters in the current store, under a name that no other living guide has there.
 
-        The name is ``prefix``, or ``prefix_1`` and so on where that is taken.
+        The name is ``prefix``, or ``prefix_1`` and so on where that is taken; it stays as long as the store
+        holds the guide.
         """
         if self._is_part:
             return
         store, face, number = current_store(), self._face(), 0
+        if store.get_module(self._name) is face:
+            return  # a name that has become free since does not change it: a step may be under way
         while True:
             name = f"{self.prefix}_{number}" if number else self.prefix
             other = store.get_module(name)

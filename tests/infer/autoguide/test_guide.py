@@ -305,6 +305,42 @@ def test_name_of_a_guide_that_is_gone_is_free() -> None:
     assert get_param_store().leaf("AutoNormal.locs.x") is guide.all_places()["locs.x"].leaf
 
 
+def test_name_stays_when_that_of_an_older_guide_becomes_free() -> None:
+    older, guide = AutoNormal(plain).setup(), AutoNormal(positive).setup()
+    del older
+    gc.collect()
+    guide()
+    leaf = guide.all_places()["locs.x"].leaf
+    assert [name for name, each in get_param_store().unconstrained().items() if each is leaf] == [
+        "AutoNormal_1.locs.x"
+    ]
+
+
+@pytest.mark.usefixtures("recorded")
+def test_older_guide_that_goes_in_mid_step_takes_no_gradient_with_it() -> None:
+    def model() -> None:
+        x = sample("x", dist.Normal(0.0, 1.0))
+        sample("y", dist.Normal(x, 1.0), obs=torch.tensor(3.0))
+
+    def losses(compile: bool) -> list[float]:
+        older, own = (
+            [AutoNormal(plain, prefix=f"q{compile}").setup()],
+            AutoNormal(model, prefix=f"q{compile}"),
+        )
+
+        def guide() -> Any:
+            if svi.steps == 1:
+                older.clear()
+                gc.collect()
+            return own()
+
+        torch.manual_seed(0)
+        svi = SVI(model, guide, optim.Adam({"lr": 0.1}), compile=compile)
+        return [svi.step() for _ in range(4)]
+
+    assert losses(True) == pytest.approx(losses(False), rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["training", "layer.weight", "a b", "x/y", "forward"])
 def test_any_site_name_will_do(name: str) -> None:
     def model() -> None:

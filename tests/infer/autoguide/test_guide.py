@@ -305,17 +305,6 @@ def test_name_of_a_guide_that_is_gone_is_free() -> None:
     assert get_param_store().leaf("AutoNormal.locs.x") is guide.all_places()["locs.x"].leaf
 
 
-def test_name_stays_when_that_of_an_older_guide_becomes_free() -> None:
-    older, guide = AutoNormal(plain).setup(), AutoNormal(positive).setup()
-    del older
-    gc.collect()
-    guide()
-    leaf = guide.all_places()["locs.x"].leaf
-    assert [name for name, each in get_param_store().unconstrained().items() if each is leaf] == [
-        "AutoNormal_1.locs.x"
-    ]
-
-
 @pytest.mark.usefixtures("recorded")
 def test_older_guide_that_goes_in_mid_step_takes_no_gradient_with_it() -> None:
     def model() -> None:

@@ -93,6 +93,8 @@ class SVI:
         self.optim = as_optimizer(optim)
         self.loss = Trace_ELBO() if loss is None else loss
         self.store = store
+        if loss_and_grads is None and _has_own_gradients(self.loss):
+            loss_and_grads = self.loss.loss_and_grads
         self._given_grads = loss_and_grads
         wants = compile == "auto" and getattr(self.loss, "wants_compile", False)
         self.compile: bool | Literal["auto"] = loss_and_grads is None and (True if wants else compile)
@@ -360,6 +362,12 @@ def _check_loss(loss: Any, loss_and_grads: Any) -> None:
             f"SVI: expected loss_and_grads as a function, got {type(loss_and_grads).__name__}; write "
             "Trace_ELBO().loss_and_grads"
         )
+
+
+def _has_own_gradients(loss: Any) -> bool:
+    """Whether an ELBO of a user's own overrides how its gradients come about."""
+    names = ("loss_and_grads", "differentiable_loss")
+    return isinstance(loss, ELBO) and any(getattr(type(loss), n) is not getattr(ELBO, n) for n in names)
 
 
 def _largest(grads: list[torch.Tensor]) -> torch.Tensor:

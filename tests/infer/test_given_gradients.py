@@ -86,3 +86,25 @@ def test_loss_and_grads_of_a_plain_function_error() -> None:
     svi = SVI(model, guide, SGD({"lr": 0.1}), lambda model, guide: torch.zeros(()))
     with pytest.raises(InferenceTypeError, match="expected a loss that adds gradients itself, got <lambda>"):
         svi.loss_and_grads(model, guide)
+
+
+def test_an_elbo_may_override_its_gradients() -> None:
+    class Doubled(Trace_ELBO):
+        def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return 2.0 * super().differentiable_loss(model, guide, *args, **kwargs)
+
+    class Counted(Trace_ELBO):
+        calls = 0
+
+        def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+            self.calls += 1
+            return super().loss_and_grads(model, guide, *args, **kwargs)
+
+    moved = []
+    counted = Counted()
+    for loss in (Trace_ELBO(), Doubled(), counted):
+        get_param_store().clear()
+        SVI(model, guide, SGD({"lr": 0.1}), loss).run(1, progress=False)
+        moved.append(param("q").item() - 3.0)
+    assert moved == pytest.approx([-0.2, -0.4, -0.2])
+    assert counted.calls == 1

@@ -21,6 +21,8 @@ from brancher.distributions.validation import is_validating
 from brancher.errors import DistributionError
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from brancher.distributions.algebra import MaskedDistribution
 
 
@@ -143,10 +145,36 @@ class Distribution(TorchDistribution):
                 event.append(torch.Size(shape[cut:]))
         return torch.broadcast_shapes(*batch), torch.broadcast_shapes(*event)
 
+    def has_rsample_(self, value: bool) -> Self:
+        """Say whether draws of this very law carry gradients, and return it: False for score functions.
+
+        Raises:
+            DistributionError: gradients are asked for that the family does not have.
+
+        Example:
+            >>> from brancher.distributions import Normal
+            >>> Normal(0.0, 1.0).has_rsample_(False).has_rsample
+            False
+        """
+        if isinstance(getattr(type(self), "has_rsample", None), property):
+            for part in ("base_dist", "component0", "component1"):
+                if hasattr(self, part):
+                    getattr(self, part).has_rsample_(value)
+        elif value not in (True, False) or (value and not type(self).has_rsample):
+            raise DistributionError(
+                f"{type(self).__name__}: expected has_rsample_(False), or True for a family with gradients, "
+                f"got {value!r}"
+            )
+        else:
+            self.has_rsample = bool(value)
+        return self
+
     def _copy_switch(self, new: Distribution) -> None:
-        """Pass on a ``validate_args`` that was given at construction."""
+        """Pass on a ``validate_args`` that was given at construction, and what ``has_rsample_`` said."""
         if "_is_checked" in self.__dict__:
             new._validate_args = self.__dict__["_is_checked"]
+        if "has_rsample" in self.__dict__:
+            new.has_rsample = self.has_rsample
 
     def _check_arguments(self) -> None:
         for name, constraint in self.arg_constraints.items():
@@ -174,9 +202,20 @@ class Distribution(TorchDistribution):
         if support is None or torch_constraints.is_dependent(support):
             return
         valid = support.check(value)
-        if not bool(valid.all()):
+        if not bool(valid.all()) and not _is_held_somewhere(value, valid, support):
             raise DistributionError(
                 f"{type(self).__name__}: expected a value of shape {tuple(value.shape)} to be in the "
                 f"support {words(support)}, got {offenders(value, valid, support.event_dim)}; correct the "
                 "value, or choose a family whose support holds it"
             )
+
+
+def _is_held_somewhere(value: torch.Tensor, valid: torch.Tensor, support: Any) -> bool:
+    """Whether each value that meets several intervals, as of many draws of their ends, lies in one of them.
+
+    Its density is zero in the others.
+    """
+    rank = value.dim() - support.event_dim
+    shape = (1,) * (valid.dim() - rank) + value.shape[:rank]
+    met = [dim for dim in range(valid.dim()) if valid.shape[dim] > shape[dim]]
+    return not support.is_discrete and bool(met) and bool(valid.any(dim=met).all())

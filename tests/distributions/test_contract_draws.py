@@ -8,6 +8,9 @@ import pytest
 import scipy.stats as st
 import torch
 
+from brancher.distributions import Normal, Poisson
+from brancher.errors import DistributionError
+
 N = 20_000
 # About 400 coordinates are compared at |z| < 5.5 (two-sided 4e-8 each): a false alarm in 6e4 seeds.
 Z = 5.5
@@ -154,3 +157,18 @@ def test_families_say_whether_draws_carry_gradients(member: Any) -> None:
     d, name = member.make(), member.family.__name__
     expected = name in STRAIGHT_THROUGH if d.support.is_discrete else name not in SCORED
     assert bool(d.has_rsample) == expected
+
+
+@pytest.mark.contract("rsample_switch", only=lambda member: member.make().has_rsample)
+def test_gradients_of_draws_can_be_switched_off(member: Any) -> None:
+    d = member.make().has_rsample_(False)
+    wider = d.expand(torch.Size([3]) + d.batch_shape)
+    for law in (d, wider, wider.to_event(1), wider.mask(True)):
+        assert law.has_rsample is False
+    assert member.make().has_rsample
+
+
+def test_gradients_that_a_family_lacks_error() -> None:
+    with pytest.raises(DistributionError, match=r"Poisson: expected has_rsample_\(False\), .* got True"):
+        Poisson(1.0).has_rsample_(True)
+    assert Normal(0.0, 1.0).has_rsample_(False).has_rsample_(True).has_rsample

@@ -152,3 +152,10 @@ def test_bernoulli_takes_truth_values(given: str) -> None:
     law = dist.Bernoulli(**{given: torch.tensor(0.3)})
     truth = torch.tensor([True, False])
     torch.testing.assert_close(law.log_prob(truth), law.log_prob(truth.float()))
+
+
+def test_value_that_lies_in_one_of_the_intervals_it_meets() -> None:
+    law = dist.Uniform(0.0, torch.tensor([[1.0], [3.0]]).expand(2, 2))
+    assert law.log_prob(torch.tensor([0.5, 2.0])).isinf().tolist() == [[False, True], [False, False]]
+    with pytest.raises(DistributionError, match=r"got 2 offending, the first 4.0 at index \(0, 1\)"):
+        law.log_prob(torch.tensor([0.5, 4.0]))

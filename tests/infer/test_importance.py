@@ -137,3 +137,19 @@ def test_num_samples_is_checked_error(bad: Any) -> None:
 def test_results_before_run_error() -> None:
     with pytest.raises(InferenceError, match="run"):
         _ = Importance(model, num_samples=3).log_evidence
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_draws_that_exclude_the_data_have_no_weight(parallel: bool) -> None:
+    def bounded() -> None:
+        top = sample("top", dist.Pareto(1.0, 3.0))
+        with plate("row", 2):
+            sample("y", dist.Uniform(0.0, top), obs=torch.tensor([0.5, 1.5]))
+
+    run = Importance(bounded, num_samples=4000, parallel=parallel).run()
+    assert bool((run.log_weights[run.samples["top"] < 1.5] == -math.inf).all())
+    # Pareto(1.5, 5) is the posterior, of mean 1.875 and standard deviation 0.48, and 3 / (5 * 1.5^5) the
+    # evidence; 1200 draws have weight: 5 standard errors are 0.07 and a tenth.
+    assert float((run.weights * run.samples["top"]).sum()) == pytest.approx(1.875, abs=0.1)
+    evidence = float(run.log_weights.logsumexp(0)) - math.log(4000)
+    assert evidence == pytest.approx(math.log(3 / 5) - 5 * math.log(1.5), abs=0.15)

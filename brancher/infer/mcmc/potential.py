@@ -10,7 +10,14 @@ from torch import Tensor
 
 from brancher.distributions import biject_to
 from brancher.distributions.validation import validation_enabled
-from brancher.errors import InferenceError, UnknownNameError, UnsupportedError, nearest
+from brancher.errors import (
+    DistributionError,
+    InferenceError,
+    SiteError,
+    UnknownNameError,
+    UnsupportedError,
+    nearest,
+)
 from brancher.handlers import Message, Trace, substitute, trace
 from brancher.handlers.density import score
 from brancher.handlers.messenger import Messenger
@@ -21,7 +28,7 @@ from brancher.infer.enumeration.density import (
     summed_log_probs,
     summing,
 )
-from brancher.infer.initialization import init_to_feasible
+from brancher.infer.initialization import init_to_feasible, init_to_uniform
 from brancher.infer.mcmc.slots import like_of, slots_of
 from brancher.infer.mcmc.soft_cholesky import SoftCholesky
 from brancher.infer.particles import particle_plate, probing
@@ -29,6 +36,8 @@ from brancher.infer.samples import labels_of
 from brancher.staging import random_state_kept
 
 Fn = Callable[..., Any]
+
+_TRIES = 100
 
 
 class Potential:
@@ -67,8 +76,7 @@ class Potential:
             warn_forgotten_data(record, algorithm)
             self.summed = discrete_sites(record, algorithm) if sums_discrete else []
             _refuse_unsupported(record, algorithm, self.summed)
-            # A density needs no plates to be right: independent entries are added up.
-            check_model_trace(record, "model", allow_outside=True)
+            record = _checked(record, model, args, kwargs)
         self.slots = slots_of(record, self.summed, algorithm)
         self.dim = self.slots[-1].stop
         kept = [site for site in record.sites("sample", "deterministic") if site.name not in self.summed]
@@ -315,6 +323,30 @@ def _some_value(message: Message) -> Tensor | None:
     if message.type != "sample" or message.is_observed or message.fn.support.is_discrete:
         return None
     return init_to_feasible(message)  # type: ignore[no-any-return]
+
+
+def _another_value(message: Message) -> Tensor | None:
+    return None if _some_value(message) is None else init_to_uniform(message)
+
+
+def _checked(record: Trace, model: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+    """Check a model's trace, or one at other latent values where these exclude what was observed.
+
+    Raises:
+        SiteError: no values that were tried will do.
+    """
+    refused: list[SiteError] = []
+    while True:
+        try:
+            # A density needs no plates to be right: independent entries are added up.
+            check_model_trace(record, "model", allow_outside=True)
+            return record
+        except SiteError as error:
+            refused.append(error)
+            is_of_values = isinstance(error.__cause__, DistributionError)
+            if not is_of_values or len(refused) == _TRIES:
+                raise refused[0] from refused[0].__cause__
+        record = trace(substitute(model, substitute_fn=_another_value)).get_trace(*args, **kwargs)
 
 
 def _refuse_unsupported(record: Trace, algorithm: str, summed: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import torch
 import brancher.distributions as dist
 from brancher import deterministic, factor, param, plate, sample
 from brancher.distributions import constraints
-from brancher.errors import BrancherWarning, InferenceError, UnknownNameError, UnsupportedError
+from brancher.errors import BrancherWarning, InferenceError, SiteError, UnknownNameError, UnsupportedError
 from brancher.infer.mcmc.potential import Potential
 
 Y = torch.tensor([28.0, 8, -3, 7, -1, 1, 18, 12], dtype=torch.float64)
@@ -185,3 +185,20 @@ def test_entries_outside_plates_are_added_up_with_a_warning():
         potential = Potential(model, (), {})
     free = torch.randn(2, 3)
     assert torch.allclose(potential.log_prob(free), dist.Normal(0.0, 1.0).log_prob(free).sum(-1))
+
+
+def bounded(seen):
+    top = sample("top", dist.Pareto(1.0, 3.0))
+    with plate("row", len(seen)):
+        sample("y", dist.Uniform(0.0, top), obs=seen)
+
+
+def test_data_outside_a_support_at_first_values_may_be_inside_at_others():
+    potential = Potential(bounded, (torch.tensor([0.5, 3.1]),), {})
+    low, high = potential.log_prob(torch.tensor([[0.0], [3.0]]))  # tops of 2 and 21
+    assert low == -math.inf and high.isfinite()
+
+
+def test_data_outside_the_support_at_all_values_error():
+    with pytest.raises(SiteError, match=r"site 'y': Uniform.*the first -1.0"):
+        Potential(bounded, (torch.tensor([0.5, -1.0]),), {})

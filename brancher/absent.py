@@ -84,7 +84,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "LatentStableReparam": "use a StudentT law with StudentTReparam",
         "LinearHMMReparam": "write the time steps as sites",
         "StableReparam": "use a StudentT law with StudentTReparam",
-        "StructuredReparam": "use NeuTraReparam",
         "SymmetricStableReparam": "use a StudentT law with StudentTReparam",
         "UnitJacobianReparam": "use TransformReparam, or write an infer.reparam.Reparam",
     },

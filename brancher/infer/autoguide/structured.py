@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.distributions.transforms import Transform
 
 from brancher.distributions import Distribution, constraints
 from brancher.errors import GuideError, nearest
@@ -17,7 +18,12 @@ from brancher.infer.autoguide.drawn import Drawn
 from brancher.infer.autoguide.flow import show_parameter
 from brancher.infer.autoguide.normal import positive_scale
 from brancher.infer.autoguide.prototype import Latent, is_enumerated, rows_present
-from brancher.infer.autoguide.structured_law import Part, StructuredDraws, StructuredLaw
+from brancher.infer.autoguide.structured_law import (
+    Part,
+    StructuredDraws,
+    StructuredLaw,
+    StructuredTransform,
+)
 from brancher.infer.dependencies import get_dependencies
 from brancher.infer.initialization import Init, init_to_feasible
 from brancher.infer.particles import particle_plate
@@ -213,6 +219,20 @@ class AutoStructured(AutoContinuous):
         }
         loc, scale = self.read(f"locs.{name}").reshape(-1), flat(f"scales.{name}")
         return Part(name, loc, scale, tril, kind if callable(kind) else None, maps)
+
+    def get_transform(self, *args: Any, **kwargs: Any) -> Transform:
+        """From a standard normal vector to the posterior's, as :class:`NeuTraReparam` needs it.
+
+        Raises:
+            GuideError: a site has no noise, or a function draws it.
+        """
+        for name, kind in self._kinds.items():
+            if kind not in ("normal", "mvn"):
+                raise GuideError(
+                    f"AutoStructured: expected normal noise at every site for a transform, got {kind!r} at "
+                    f"site '{name}'; give it 'normal'"
+                )
+        return StructuredTransform(self._law())
 
     def draws(self, lead: torch.Size) -> JointDraws:
         """Draw the vector."""

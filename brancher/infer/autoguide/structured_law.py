@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
+from torch.distributions.transforms import Transform
 
 from brancher.distributions import Distribution, constraints
 from brancher.distributions.shapes import Size
@@ -133,13 +134,17 @@ class StructuredLaw(Distribution):
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-density in nats, shape sample_shape + B."""
-        values, shifts, noise = self.cut(value), dict[str, torch.Tensor](), dict[str, torch.Tensor]()
+        density = self.density(self.noise_of(value))
+        return density.expand(torch.broadcast_shapes(density.shape, self.batch_shape))
+
+    def noise_of(self, vector: torch.Tensor) -> Tensors:
+        """The noise that makes a vector."""
+        values, shifts, noise = self.cut(vector), dict[str, torch.Tensor](), dict[str, torch.Tensor]()
         for name in self.order:
             part = self._by_name[name]
             shifts[name] = values[name] - part.loc
             noise[name] = part.standard(shifts[name] - self._from_upstream(part, shifts))
-        density = self.density(noise)
-        return density.expand(torch.broadcast_shapes(density.shape, self.batch_shape))
+        return noise
 
     def _from_upstream(self, part: Part, shifts: Tensors) -> torch.Tensor:
         moved = part.loc.new_zeros(())
@@ -153,6 +158,34 @@ class StructuredLaw(Distribution):
                 )
             moved = moved + shift
         return moved
+
+
+class StructuredTransform(Transform):
+    """From a standard normal vector to one of a structured law.
+
+    Args:
+        law: the law; all its parts have standard noise.
+    """
+
+    domain = constraints.real_vector
+    codomain = constraints.real_vector
+    bijective = True
+
+    def __init__(self, law: StructuredLaw) -> None:
+        super().__init__()
+        self.law = law
+
+    def _call(self, x: torch.Tensor) -> torch.Tensor:
+        return self.law.moved(self.law.cut(x))
+
+    def _inverse(self, y: torch.Tensor) -> torch.Tensor:
+        noise = self.law.noise_of(y)
+        return torch.cat([noise[part.name] for part in self.law.parts], -1)
+
+    def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Sum of the logarithms of all scales, shape of ``x`` without its last dimension."""
+        scales = [part.scale.log().sum() for part in self.law.parts if part.scale is not None]
+        return torch.stack(scales).sum().expand(x.shape[:-1])
 
 
 def _drawn(name: str, draw: Callable[..., Any], shape: torch.Size) -> torch.Tensor:

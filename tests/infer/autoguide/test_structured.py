@@ -185,6 +185,19 @@ def test_a_function_draws_the_noise() -> None:
     assert svi.evaluate_loss() == pytest.approx(0.0, abs=0.05)
 
 
+def test_transform_is_the_way_from_noise_to_the_law() -> None:
+    guide = perturbed(AutoStructured(model, conditionals={"mu": "normal", "z": "mvn", "w": "mvn"}).setup(Y))
+    transform, noise = guide.get_transform(), torch.randn(5, 6)
+    vector = transform(noise)
+    torch.testing.assert_close(transform.inv(vector), noise, rtol=1e-4, atol=1e-4)
+    expected = dist.Normal(0.0, 1.0).log_prob(noise).sum(-1) - guide.get_posterior().log_prob(vector)
+    torch.testing.assert_close(transform.log_abs_det_jacobian(noise, vector), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(
+        GuideError, match="normal noise at every site for a transform, got 'delta' at site 'y'"
+    ):
+        AutoStructured(banana, conditionals={"x": "mvn", "y": "delta"}).setup().get_transform()
+
+
 def test_it_is_a_part_of_a_list() -> None:
     guide = AutoGuideList(model)
     guide.append(AutoDelta(handlers.block(model, expose=["w"])))

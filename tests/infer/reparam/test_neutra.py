@@ -9,7 +9,13 @@ import brancher.distributions as dist
 from brancher import handlers, plate, sample
 from brancher.errors import GuideError, InferenceTypeError, SiteError
 from brancher.infer import MCMC, NUTS, SVI
-from brancher.infer.autoguide import AutoDiagonalNormal, AutoIAFNormal, AutoMultivariateNormal, AutoNormal
+from brancher.infer.autoguide import (
+    AutoDiagonalNormal,
+    AutoIAFNormal,
+    AutoMultivariateNormal,
+    AutoNormal,
+    AutoStructured,
+)
 from brancher.infer.mcmc.potential import Potential
 from brancher.infer.reparam import NeuTraReparam
 
@@ -39,7 +45,7 @@ def fitted(model, kind=AutoMultivariateNormal):
     return guide
 
 
-@pytest.mark.parametrize("kind", [AutoDiagonalNormal, AutoMultivariateNormal, AutoIAFNormal])
+@pytest.mark.parametrize("kind", [AutoDiagonalNormal, AutoMultivariateNormal, AutoIAFNormal, AutoStructured])
 @pytest.mark.parametrize("model", [schools, in_plate])
 @pytest.mark.parametrize("chains", [1, 3])
 def test_density_is_that_of_the_model_with_the_slope_of_the_guide(model, kind, chains):

@@ -33,6 +33,16 @@ if not TYPE_CHECKING:
 Fn = Callable[..., Any]
 
 
+class _Unasked(mask):
+    """Tells models by ``get_mask`` that nobody asks for densities; data are checked all the same."""
+
+    def __init__(self) -> None:
+        super().__init__(mask=False)
+
+    def process_message(self, message: Message) -> None:
+        """Leave the site as it is."""
+
+
 class _Draw(NamedTuple):
     """How the draws of one call are made."""
 
@@ -139,7 +149,7 @@ class Predictive:
         if self._compiled is not None:
             names = tuple(site.name for site in draw.sites)
             way = self._compiled.way(draw.choice, self._run, args, kwargs, names)
-        with mask(mask=False):
+        with _Unasked():
             values = replicate(way, draw.run, draw.read, draw.layout, self.num_samples, self.batch_size)
         shown = [site for site in draw.sites if site.name != "_RETURN"]
         dims, coords = labels_of(shown, draw.layout.traces[0])
@@ -201,7 +211,7 @@ class Predictive:
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Draw:
         run = self._run(args, kwargs)
-        with mask(mask=False):  # tells models that nobody asks for densities
+        with _Unasked():
             layout = lay_out(run, self.posterior_samples)
         self._check_names(layout)
         sites = self._chosen(layout.traces[0])

@@ -10,7 +10,8 @@ import torch
 from brancher.errors import GuideError
 from brancher.handlers import Message, Messenger
 from brancher.infer.autoguide.guide import AutoGuide
-from brancher.infer.autoguide.module import GuideModule
+from brancher.infer.autoguide.module import GuideModule, can_be_pickled
+from brancher.primitives import plate
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -71,6 +72,8 @@ class AutoGuideList(GuideModule):
 
     Args:
         model: the whole model.
+        create_plates: called with the model's arguments, returns the plates whose rows all parts use, one
+            or several; None for the parts' own.
         prefix: first part of the parameters' names, which are ``AutoGuideList.<number>.<...>``; an
             attribute's name stands for its part's number.
 
@@ -86,8 +89,9 @@ class AutoGuideList(GuideModule):
         ['a', 'b']
     """
 
-    def __init__(self, model: Fn, *, prefix: str | None = None) -> None:
+    def __init__(self, model: Fn, *, create_plates: Fn | None = None, prefix: str | None = None) -> None:
         super().__init__(model, prefix)
+        self.create_plates = create_plates
 
     def append(self, part: Fn) -> None:
         """Add a guide for some of the sites: an automatic guide, or a function.
@@ -148,13 +152,26 @@ class AutoGuideList(GuideModule):
         """
         self.setup(*args, **kwargs)
         values: Tensors = {}
-        with _SharedRows():
+        with _SharedRows(self._chosen_rows(args, kwargs)):
             for part in self.parts:
                 if isinstance(part, AutoGuide):
                     values.update(part.run(args, kwargs, self.model, values))
                 else:
                     values.update(part(*args, **kwargs))
         return values
+
+    def _chosen_rows(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, torch.Tensor]:
+        if self.create_plates is None:
+            return {}
+        made = self.create_plates(*args, **kwargs)
+        plates = [made] if isinstance(made, plate) else list(made)
+        return {each.name: each.indices for each in plates if each.subsample_size != each.size}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if not can_be_pickled(state["create_plates"]):
+            state["create_plates"] = None
+        return state
 
     def median(self, *args: Any, **kwargs: Any) -> Tensors:
         """Medians of all parts, by site name."""
@@ -186,11 +203,11 @@ class AutoGuideList(GuideModule):
 
 
 class _SharedRows(Messenger):
-    """Give every part the rows that the first one drew for a plate."""
+    """Give every part the rows that were chosen for a plate, or that the first part drew."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: dict[str, torch.Tensor]) -> None:
         super().__init__(None)
-        self.rows: dict[str, torch.Tensor] = {}
+        self.rows = rows
 
     def process_message(self, message: Message) -> None:
         if message.type == "plate" and message.value is None:

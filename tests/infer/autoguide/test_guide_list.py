@@ -159,3 +159,15 @@ def test_a_part_of_another_guide_is_no_attribute_error() -> None:
     guide = make()
     with pytest.raises(GuideError, match="a guide of its own, got a part of another one"):
         AutoGuideList(model).first = guide[0]
+
+
+def test_plates_may_be_chosen_for_all_parts() -> None:
+    rows = torch.tensor([4, 1, 5])
+    guide = AutoGuideList(model, create_plates=lambda y: plate("row", 6, subsample=rows))
+    guide.append(AutoNormal(block(model, expose=["tau", "mu", "z"])))
+    guide.append(AutoDelta(block(model, expose=["w"])))
+    trace = handlers.trace(guide).get_trace(Y)
+    assert torch.equal(trace["row"].value, rows)
+    torch.testing.assert_close(trace["z"].fn.mean, guide[0].locs.z[rows])
+    twin = pickle.loads(pickle.dumps(guide))
+    assert twin.create_plates is None and guide.create_plates is not None

@@ -126,6 +126,8 @@ def draw(result: Result, path: Path) -> None:
         ylabel="degrees up",
         title="Receptive fields: found (solid), true (dashed)",
         aspect="equal",
+        xticks=np.linspace(-REACH, REACH, 5),
+        yticks=np.linspace(-REACH, REACH, 5),
     )
     voxel = int(np.argmax(result.signal.max(1)))
     low, high = np.quantile(result.response[:, voxel], [0.05, 0.95], axis=0)
@@ -134,7 +136,8 @@ def draw(result: Result, path: Path) -> None:
     right.fill_between(times, low, high, color="tab:blue", alpha=0.4, lw=0, label="response, 90 % interval")
     right.plot(times, result.response[:, voxel].mean(0), color="tab:blue", lw=1)
     right.set(xlabel="scan", ylabel="signal", title=f"What the bar does to voxel {voxel}")
-    right.legend(frameon=False, loc="upper right")
+    right.margins(y=0.2)  # room for the legend above the peaks
+    right.legend(frameon=False, loc="upper right", ncols=2)
     right.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -34,6 +34,14 @@ RESHAPES = {
 }
 REDUCTIONS = {_aten.sum.dim_IntList, _aten.mean.dim, _aten.amax.default, _aten.amin.default}
 MOVES = {_aten.select.int, _aten.slice.Tensor}
+#: Entrywise, though torch does not mark them so.
+ENTRYWISE = {
+    _aten.softplus_backward.default,
+    _aten.hardtanh_backward.default,
+    _aten.elu_backward.default,
+    _aten.leaky_relu_backward.default,
+    _aten._to_copy.default,
+}
 
 
 def schedule(nodes: Graph) -> list[list[Node]]:
@@ -192,7 +200,7 @@ def _kind(node: Node) -> Hashable:
 
 
 def _is_known(target: Any) -> bool:
-    if target in RESHAPES | REDUCTIONS | MOVES:
+    if target in RESHAPES | REDUCTIONS | MOVES | ENTRYWISE:
         return True
     if target in (_aten.sum.default, _aten.mean.default, _aten.expand.default, _aten.permute.default):
         return True

@@ -27,17 +27,19 @@ import torch
 
 from brancher.staging.decompositions import OWN_RULES
 from brancher.staging.garbage import no_collection
+from brancher.staging.inductor import known_vector_unit, late_templates, loops_as_calls, rules_of_types_once
 
 Tensor = torch.Tensor
 Runner = Callable[[list[Tensor]], Sequence[Tensor]]
 
 # What is used, by module; checked by `self_test`.
 _NAMES: dict[str, tuple[str, ...]] = {
-    "torch.fx.experimental.proxy_tensor": ("make_fx",),
-    "torch._subclasses.fake_tensor": ("FakeTensor", "FakeTensorMode"),
+    "torch.fx.experimental.proxy_tensor": ("make_fx", "get_innermost_proxy_mode", "_ProxyTensor"),
+    "torch._subclasses.fake_tensor": ("FakeTensor", "FakeTensorMode", "in_kernel_invocation_manager"),
     "torch.utils._python_dispatch": ("TorchDispatchMode",),
     "torch.utils._pytree": ("tree_map",),
     "torch.fx.experimental.symbolic_shapes": ("ShapeEnv",),
+    "torch.fx._lazy_graph_module": ("_make_graph_module", "_use_lazy_graph_module"),
     "torch._inductor": ("standalone_compile",),
     "torch._inductor.compile_fx": ("compile_fx_inner",),
     "torch._inductor.decomposition": ("select_decomp_table",),
@@ -45,6 +47,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "torch._inductor.fx_passes.joint_graph": ("constant_fold_uniform_value",),
     "torch._inductor.codegen.common": ("KernelTemplate",),
     "torch._inductor.graph": ("GraphLowering",),
+    "torch._inductor.ir": ("ExternKernel", "ExternKernelOut", "FixedLayout", "TensorBox"),
+    "torch._inductor.lowering": ("register_lowering",),
     "torch._inductor.dtype_propagation": ("DtypePropagationOpsHandler",),
     "torch._inductor.utils": ("op_dtype_propagation_rules",),
     "torch._inductor.cpp_builder": ("CppBuilder", "CppTorchDeviceOptions"),
@@ -151,50 +155,34 @@ def trace(
         from torch._subclasses.fake_tensor import FakeTensorMode
         from torch.fx.experimental.proxy_tensor import make_fx
         from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+        from brancher.staging.recorder import Recorder
     fake = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv(), static_shapes=True)
-    outside = _outside_mode(fake)
+    outside = Recorder(fake)
 
     def watched(*inputs: Tensor) -> Any:
         with outside:
             return function(*inputs)
 
     # A GPU's gradients would be taken in a thread of their own, where the stand-ins' bookkeeping is not.
-    with no_collection(), fake, torch.autograd.set_multithreading_enabled(False):
+    with lazily(), no_collection(), fake, torch.autograd.set_multithreading_enabled(False):
         graph = make_fx(watched, tracing_mode="fake")(*[fake.from_tensor(t) for t in tensors])
     return graph, {id(stand_in): real for real, stand_in in outside.found.values()}
 
 
-def _outside_mode(fake: Any) -> Any:
-    """Return a mode that replaces tensors from outside the arguments by stand-ins without values.
+def lazily() -> Any:
+    """Let the text of graphs be written when they are run, which few are."""
+    from torch.fx._lazy_graph_module import _use_lazy_graph_module
 
-    Left alone, the tracer computes with them: buffers would be updated by the trace itself, and the value of
-    one read by ``.item()`` would be burned in.
-    """
-    from torch.utils._python_dispatch import TorchDispatchMode
+    return _use_lazy_graph_module(True)
 
-    class Outside(TorchDispatchMode):
-        def __init__(self) -> None:
-            super().__init__()  # type: ignore[no-untyped-call]
-            self.found: dict[int, tuple[Tensor, Tensor]] = {}
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func in (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default):
-                return func(*args, **(kwargs or {}))  # a number made inside the function
-            args, kwargs = torch.utils._pytree.tree_map(
-                lambda part: self.stand_in(part, func), (args, kwargs or {})
-            )
-            return func(*args, **kwargs)
+def empty_like(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Return a graph without operations beside the attributes of another."""
+    from torch.fx._lazy_graph_module import _make_graph_module
 
-        def stand_in(self, part: Any, func: Any) -> Any:
-            if not isinstance(part, Tensor) or is_stand_in(part):
-                return part
-            if torch.Tag.data_dependent_output in func.tags:
-                raise RuntimeError("DataDependent: the value of a tensor from outside")
-            if id(part) not in self.found:
-                self.found[id(part)] = part, fake.from_tensor(part.detach())
-            return self.found[id(part)][1]
-
-    return Outside()
+    with lazily():
+        return _make_graph_module(graph, torch.fx.Graph())
 
 
 def is_stand_in(tensor: Tensor) -> bool:
@@ -216,7 +204,7 @@ def functional(
 
     mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
     fakes: list[Tensor] = [mode.from_tensor(t.detach()) for t in tensors]
-    with torch.no_grad(), no_collection(), _settings():
+    with lazily(), torch.no_grad(), no_collection(), _settings():
         table = {**select_decomp_table(), **OWN_RULES}
         pure = torch.func.functionalize(graph, remove="mutations")
         return make_fx(pure, decomposition_table=table, tracing_mode="fake")(*fakes), fakes
@@ -262,68 +250,26 @@ def _settings(**more: Any) -> Iterator[None]:
     with _quiet():
         import torch._inductor.config as settings
 
-    with _quiet(), settings.patch({**_SETTINGS, **more}), _known_vector_unit():
+    with _quiet(), settings.patch({**_SETTINGS, **more}), known_vector_unit():
         yield
-
-
-@contextlib.contextmanager
-def _known_vector_unit() -> Iterator[None]:
-    """Let Inductor take the vector unit that torch runs on, where it would compile programs to find out.
-
-    Those programs (one for each of AVX-512's extensions, seven in all) take longer than a small graph.
-    """
-    from torch._inductor import cpu_vec_isa
-
-    names = {"AVX2": "VecAVX2", "AVX512": "VecAVX512"}
-    name = names.get(torch.backends.cpu.get_cpu_capability())
-    if name is None:
-        yield
-        return
-    base: Any = getattr(cpu_vec_isa, name)
-    unit: Any = type(name, (base,), {"__bool__": lambda _: True, "__hash__": base.__hash__})
-    previous = cpu_vec_isa.valid_vec_isa_list
-    cpu_vec_isa.valid_vec_isa_list = lambda: [unit()]  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        cpu_vec_isa.valid_vec_isa_list = previous
-
-
-@contextlib.contextmanager
-def _late_templates() -> Iterator[None]:
-    """Let Inductor's kernel templates for GPUs be parsed when one is used, not when they are imported."""
-    from torch._inductor.codegen.common import KernelTemplate
-
-    parse = KernelTemplate._template_from_string
-
-    class Late:
-        def __init__(self, source: str) -> None:
-            self.source = source
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(parse(self.source), name)
-
-    KernelTemplate._template_from_string = staticmethod(Late)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        KernelTemplate._template_from_string = staticmethod(parse)  # type: ignore[method-assign]
 
 
 def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
     """Return Inductor's C++ wrapper module for a functional graph on the CPU, as text."""
-    with _quiet(), no_collection(), _late_templates():
+    with _quiet(), no_collection(), late_templates():
         from torch._dynamo import utils
         from torch._inductor.compile_fx import compile_fx_inner
         from torch._inductor.fx_passes.joint_graph import constant_fold_uniform_value
         from torch._inductor.graph import GraphLowering
+
+        loops_as_calls()
 
     def stop(code: str) -> None:
         raise _Captured(code)
 
     previous, keeper = GraphLowering.save_output_code, utils.preserve_rng_state
     plain = {"cpp.simdlen": 1} if _is_short(graph) else {}
-    with torch.no_grad(), no_collection(), _settings(**plain), _rules_of_types_once():
+    with torch.no_grad(), no_collection(), _settings(**plain), rules_of_types_once():
         constant_fold_uniform_value(graph)
         GraphLowering.save_output_code = stop
         # Lowering draws nothing, and another thread may draw beside it: its numbers must not be taken back.
@@ -335,27 +281,6 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
         finally:
             GraphLowering.save_output_code, utils.preserve_rng_state = previous, keeper
     raise RuntimeError("Inductor gave no code")
-
-
-@contextlib.contextmanager
-def _rules_of_types_once() -> Iterator[None]:
-    """Let Inductor set its rules of dtypes up once, where it would for every operation (14 % of its work)."""
-    from torch._inductor import dtype_propagation, utils
-
-    handler: Any = dtype_propagation.DtypePropagationOpsHandler
-    set_up, known = handler.__init__, [-1]
-
-    def once(self: Any) -> None:
-        rules = len(utils.op_dtype_propagation_rules)
-        if rules != known[0]:
-            set_up(self)
-            known[0] = rules
-
-    handler.__init__ = once
-    try:
-        yield
-    finally:
-        handler.__init__ = set_up
 
 
 def _is_short(graph: torch.fx.GraphModule) -> bool:

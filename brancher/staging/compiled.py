@@ -18,7 +18,10 @@ from torch.fx import GraphModule, Node
 
 from brancher.staging import backend, cache, headers, native
 from brancher.staging.graph import Traced, purify, unshared
+from brancher.staging.loop_code import loop_code
+from brancher.staging.loops import Loop, LoopCode, forget, loop_of, numbers_of
 from brancher.staging.reasons import no_compiler
+from brancher.staging.structure import Leaf
 
 Tensor = torch.Tensor
 
@@ -78,24 +81,35 @@ def _load(key: str) -> Compiled | None:
 
 def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str | None) -> Compiled:
     wrapper = source = None
+    codes: list[LoopCode] = []
     with _lock:
         if key is not None:
-            pure = purify(traced, tensors, in_place=True)
+            pure = purify(traced, tensors, in_place=True, compile_loop=_compile_loop)
+            loops = numbers_of(pure.graph)
+            codes = [code for number in loops if (code := loop_of(number).code) is not None]
             wrapper = backend.lower(pure.graph, pure.fakes)
-            source = native.library_source(wrapper)
+            forget(loops)
+            source = native.library_source(wrapper, codes)
         if source is None or wrapper is None or key is None:
             pure = purify(traced, tensors)
             run = backend.compile_artifact(pure.graph, pure.fakes)
             return Compiled(run, pure.outputs, pure.writes, None, False)
     folder = cache.scratch()
     library = folder / f"{key}.so"
-    _build(wrapper, source, compiler, library)
+    _build(wrapper, source, codes, compiler, library)
     if folder == cache.directory():
         cache.store(key, folder, {"outputs": pure.outputs, "writes": pure.writes})
     return Compiled(backend.load(str(library), 1), pure.outputs, pure.writes, library, False)
 
 
-def _build(wrapper: str, source: str, compiler: str, library: Path) -> None:
+def _compile_loop(loop: Loop) -> LoopCode | None:
+    """Lower one turn of a loop."""
+    samples = [torch.empty(value.shape, dtype=value.dtype) for value in loop.samples]
+    pure = purify(Traced(loop.body, [], Leaf(), [], []), samples)
+    return loop_code(loop, backend.lower(pure.graph, pure.fakes))
+
+
+def _build(wrapper: str, source: str, loops: Sequence[LoopCode], compiler: str, library: Path) -> None:
     """Run the C++ compiler, with small headers where they are enough."""
     text = library.with_suffix(f".{os.getpid()}.cpp")
     text.write_text(source)
@@ -103,7 +117,7 @@ def _build(wrapper: str, source: str, compiler: str, library: Path) -> None:
         try:
             native.build(headers.command(compiler), text, library)
         except subprocess.CalledProcessError:  # this version of torch writes a name that they lack
-            text.write_text(str(native.library_source(wrapper, small_headers=False)))
+            text.write_text(str(native.library_source(wrapper, loops, small_headers=False)))
         else:
             text.unlink()
             return

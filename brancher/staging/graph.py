@@ -12,7 +12,9 @@ from torch.fx import GraphModule, Node
 from torch.overrides import TorchFunctionMode
 
 from brancher.staging import backend
+from brancher.staging.early import shorten
 from brancher.staging.generators import RandomState
+from brancher.staging.loops import Loop, LoopCode
 from brancher.staging.reasons import StagingError, explain
 from brancher.staging.simplify import simplify
 from brancher.staging.structure import Structure, compile_build, constants_of, flatten
@@ -168,15 +170,25 @@ def _refuse_inner(inner: GraphModule, name: str) -> None:
         )
 
 
-def purify(traced: Traced, tensors: Sequence[Tensor], *, in_place: bool = False) -> Pure:
+def purify(
+    traced: Traced,
+    tensors: Sequence[Tensor],
+    *,
+    in_place: bool = False,
+    compile_loop: Callable[[Loop], LoopCode | None] | None = None,
+) -> Pure:
     """Remove mutations and aliases: new values of mutated inputs become outputs, shared memory is cloned.
 
     Args:
         traced: the recorded graph.
         tensors: its inputs.
         in_place: let the graph end by writing into mutated inputs whose memory no other input shares.
+        compile_loop: as in `early.shorten`; None to leave what repeats unrolled.
     """
-    graph, fakes = backend.functional(traced.graph, tensors)
+    recorded = traced.graph
+    if compile_loop is not None:
+        recorded = shorten(recorded, unshared(tensors), compile_loop)
+    graph, fakes = backend.functional(recorded, tensors)
     _lift_literals(graph)
     simplify(graph)
     nodes = graph.graph

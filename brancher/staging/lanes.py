@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Node
 
 from brancher.staging.agenda import MOVES, REDUCTIONS, RESHAPES, has_effect, schedule, value_of
-from brancher.staging.sums import is_enough, join_sums
+from brancher.staging.rows import Lane, Strand, row_of, runs
+from brancher.staging.standins import Infer, perform, values
+from brancher.staging.sums import FEWEST, MANY, is_enough, join_sums
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten
@@ -24,20 +26,20 @@ _aten = torch.ops.aten
 _TOTALS = {_aten.sum.default: _aten.sum.dim_IntList, _aten.mean.default: _aten.mean.dim}
 
 
-class _Lane(NamedTuple):
-    """Row ``row`` of a stacked tensor of the new graph."""
+def join_lanes(graph: GraphModule, infer: Infer = perform, fewest: int | None = None) -> None:
+    """Rewrite a functional graph in place; see the head of the file.
 
-    base: Node
-    row: int
-
-
-def join_lanes(graph: GraphModule) -> None:
-    """Rewrite a functional graph in place; see the head of the file."""
-    join_sums(graph.graph)
+    Args:
+        graph: the graph.
+        infer: gives what an operation gives for stand-ins.
+        fewest: join no fewer operations, and no sums of a moment's own terms; None to join whatever pays.
+    """
+    join_sums(graph.graph, infer, FEWEST if fewest is None else max(fewest, MANY))
     order = schedule(graph.graph)
-    if not any(is_enough(group[0], len(group)) for group in order):
+    least = fewest or FEWEST
+    if not any(is_enough(group[0], len(group), least) for group in order):
         return
-    joiner = _Joiner()
+    joiner = _Joiner(infer, least)
     for group in order:
         joiner.add(group)
     joiner.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or has_effect(node))
@@ -48,26 +50,35 @@ def join_lanes(graph: GraphModule) -> None:
 class _Joiner:
     """Builds the new graph, level by level."""
 
-    def __init__(self) -> None:
+    def __init__(self, infer: Infer, fewest: int) -> None:
         self.graph = Graph()
+        self._infer, self._fewest = infer, fewest
         self._new: dict[Node, Node] = {}
-        self._lanes: dict[Node, _Lane] = {}
+        self._lanes: dict[Node, Lane] = {}
         self._stacks: dict[tuple[Node, ...], Node] = {}
+        self._single: dict[Any, Node] = {}
         self._number: dict[
             Node, int
         ] = {}  # of tensors in the order of their appearance: ids differ by process
 
     def add(self, group: list[Node]) -> None:
         """Add nodes that are alike and do not depend on each other."""
-        if not is_enough(group[0], len(group)) or not self._join(group):
+        if not is_enough(group[0], len(group), self._fewest) or not self._join(group):
             for node in group:
                 self._copy(node)
 
     def _copy(self, node: Node) -> None:
         if node.target is _aten.cat.default:
             self._copy_cat(node)
+            self._keep_place(node)
         elif node not in self._new:
             self._new[node] = self.graph.node_copy(node, self._get)
+
+    def _keep_place(self, node: Node) -> None:
+        """Let a join that stayed as it was be known as the recorded one."""
+        new = self._new[node]
+        if new.target is node.target and len(new.args[0]) == len(node.args[0]):  # type: ignore[arg-type]
+            new.meta = {**node.meta, **new.meta}
 
     def _get(self, node: Node) -> Node:
         """A node of the old graph in the new one."""
@@ -78,8 +89,7 @@ class _Joiner:
 
     def _call(self, target: Any, *args: Any, **options: Any) -> Node:
         node = self.graph.call_function(target, args, options)
-        values = torch.fx.node.map_arg(args, lambda each: each.meta["val"])
-        node.meta["val"] = target(*values, **options)
+        node.meta["val"] = self._infer(target, *values(args), **options)
         return node
 
     def _join(self, group: list[Node]) -> bool:
@@ -105,7 +115,7 @@ class _Joiner:
         if joined is None:
             return False
         for index, node in enumerate(group):
-            self._lanes[node] = _Lane(joined, index)
+            self._lanes[node] = Lane(joined, index)
         return True
 
     def _rows(
@@ -158,19 +168,19 @@ class _Joiner:
             places = [
                 self._place(argument) or argument for argument in node.args if isinstance(argument, Node)
             ]
-            bases = [place.base if isinstance(place, _Lane) else place for place in places]
-            indices = [place.row if isinstance(place, _Lane) else 0 for place in places]
+            bases = [place.base if isinstance(place, Lane) else place for place in places]
+            indices = [place.row if isinstance(place, Lane) else 0 for place in places]
             ranks.append(([labels.setdefault(id(base), len(labels)) for base in bases], indices))
         return [group[i] for i in sorted(range(len(group)), key=ranks.__getitem__)]
 
-    def _place(self, node: Any) -> _Lane | None:
+    def _place(self, node: Any) -> Lane | None:
         """Which row of a stacked tensor a node is, if it is one."""
         if node in self._lanes:
             return self._lanes[node]
         source, steps = node, 0
         while source.target in RESHAPES and steps < 4:
             source, steps = source.args[0], steps + 1
-        piece = _row_of(source)
+        piece = row_of(source)
         if piece is None or source in self._lanes or piece[0] in self._lanes:
             return None
         base, index = piece
@@ -179,56 +189,63 @@ class _Joiner:
             return None
         if whole.numel() != value.numel() * whole.shape[0]:
             return None
-        return _Lane(self._get(base), index)
+        return Lane(self._get(base), index)
 
     def _stacked(self, column: Sequence[Node]) -> Node:
         """Tensors of one shape as rows of one."""
         key = tuple(column)
         if key not in self._stacks:
-            shape = list(column[0].meta["val"].shape)
-            parts = [self._part(run, [len(run), *shape]) for run in self._runs(column)]
+            shape = [1, *column[0].meta["val"].shape]
+            parts = [
+                self._part(run, [shape] * len(run)) for run in runs([self._place(n) or n for n in column])
+            ]
             self._stacks[key] = parts[0] if len(parts) == 1 else self._call_cat(parts)
         return self._stacks[key]
 
-    def _runs(self, column: Sequence[Node]) -> list[list[_Lane | Node]]:
-        """Nodes, with evenly spaced rows of one tensor, and what repeats, in one list."""
-        runs: list[list[_Lane | Node]] = []
-        for node in column:
-            place = self._place(node) or node
-            if runs and _follows(runs[-1], place):
-                runs[-1].append(place)
-            else:
-                runs.append([place])
-        return runs
+    def _part(self, run: list[Strand], shapes: list[list[int]]) -> Node:
+        """A run as one tensor, given the shape of one part of each of its strands."""
+        count, rest = len(run[0]), shapes[0][1:]
+        if len(run) == 1:
+            return self._strand(run[0], [count * shapes[0][0], *rest])
+        woven = [self._strand(strand, [count, *shape]) for strand, shape in zip(run, shapes, strict=True)]
+        return self._call(_aten.reshape.default, self._call_cat(woven, 1), [-1, *rest])
 
-    def _part(self, run: list[_Lane | Node], shape: list[int]) -> Node:
-        """A run as one tensor of a shape."""
-        source = self._rows_of(run)
+    def _strand(self, strand: Strand, shape: list[int]) -> Node:
+        """A strand as one tensor of a shape."""
+        if len(strand) > 1:
+            return self._spread(strand, shape)
+        key = strand[0], *shape
+        if key not in self._single:
+            self._single[key] = self._spread(strand, shape)
+        return self._single[key]
+
+    def _spread(self, strand: Strand, shape: list[int]) -> Node:
+        source = self._rows_of(strand)
         value = source.meta["val"]
         if value.numel() == math.prod(shape):
             return source if list(value.shape) == shape else self._call(_aten.reshape.default, source, shape)
-        width = math.prod(shape) // len(run)
+        width = math.prod(shape) // len(strand)
         row = self._call(_aten.reshape.default, source, [1, width])
         return self._call(
-            _aten.reshape.default, self._call(_aten.expand.default, row, [len(run), width]), shape
+            _aten.reshape.default, self._call(_aten.expand.default, row, [len(strand), width]), shape
         )
 
-    def _rows_of(self, run: list[_Lane | Node]) -> Node:
-        """The rows of a run; one alone where it repeats."""
-        first, last = run[0], run[-1]
+    def _rows_of(self, strand: Strand) -> Node:
+        """The rows of a strand; one alone where it repeats."""
+        first, last = strand[0], strand[-1]
         if isinstance(first, Node) or isinstance(last, Node):
             return self._get(first)  # type: ignore[arg-type]
         size = first.base.meta["val"].shape[0]
-        step = (last.row - first.row) // max(len(run) - 1, 1)
+        step = (last.row - first.row) // max(len(strand) - 1, 1)
         start, stop = sorted((first.row, last.row))
         rows = first.base
         if (start, stop + 1, abs(step)) != (0, size, 1):
             rows = self._call(_aten.slice.Tensor, rows, 0, start, stop + 1, abs(step) or 1)
         return self._call(torch.ops.prims.rev.default, rows, [0]) if step < 0 else rows
 
-    def _call_cat(self, parts: list[Node]) -> Node:
-        node = self.graph.call_function(_aten.cat.default, (parts, 0))
-        node.meta["val"] = _aten.cat.default([part.meta["val"] for part in parts], 0)
+    def _call_cat(self, parts: list[Node], dim: int = 0) -> Node:
+        node = self.graph.call_function(_aten.cat.default, (parts, dim))
+        node.meta["val"] = self._infer(_aten.cat.default, [part.meta["val"] for part in parts], dim)
         return node
 
     def _copy_cat(self, node: Node) -> None:
@@ -244,15 +261,18 @@ class _Joiner:
             column = sorted(column, key=self._rank)
         parts = []
         done = 0
-        for run in self._runs(column):
-            first = column[done].meta["val"]
-            done += len(run)
-            whole = [len(run) * first.shape[0], *first.shape[1:]]
-            alike = all(part.meta["val"].shape == first.shape for part in column[done - len(run) : done])
-            if alike:
-                parts.append(self._part(run, whole))
+        for run in runs([self._place(part) or part for part in column]):
+            width, count = len(run), len(run) * len(run[0])
+            if count == 1:
+                parts.append(self._get(column[done]))
+                done += 1
+                continue
+            shapes = [list(part.meta["val"].shape) for part in column[done : done + count]]
+            if all(shape == shapes[i % width] for i, shape in enumerate(shapes)):
+                parts.append(self._part(run, shapes[:width]))
             else:
-                parts += [self._get(part) for part in column[done - len(run) : done]]
+                parts += [self._get(part) for part in column[done : done + count]]
+            done += count
         self._new[node] = parts[0] if len(parts) == 1 else self._call_cat(parts)
 
     def _rank(self, node: Node) -> tuple[int, int]:
@@ -272,46 +292,9 @@ def _is_summed(node: Node) -> bool:
     )
 
 
-def _follows(run: list[_Lane | Node], place: _Lane | Node) -> bool:
-    """Whether a place goes on evenly after a run."""
-    last = run[-1]
-    if not (isinstance(last, _Lane) and isinstance(place, _Lane)) or last.base is not place.base:
-        return last is place and run[0] is place
-    if len(run) == 1:
-        return True
-    return place.row - last.row == last.row - run[-2].row  # type: ignore[union-attr]
-
-
 def _holds(column: Sequence[Any]) -> bool:
     return isinstance(column[0], Node)
 
 
 def _is_one(column: Sequence[Any]) -> bool:
     return all(node is column[0] for node in column)
-
-
-def _row_of(node: Node) -> tuple[Node, int] | None:
-    """The tensor whose single row along the first dimension a node is."""
-    arguments: tuple[Any, ...] = node.args
-    if node.op != "call_function" or not arguments or not isinstance(arguments[0], Node):
-        return None
-    source = arguments[0]
-    value = value_of(source)
-    if str(node.target) == "<built-in function getitem>":
-        if source.target is not _aten.split_with_sizes.default:
-            return None
-        tensor, sizes = source.args[0], source.args[1]
-        dim = source.args[2] if len(source.args) > 2 else source.kwargs.get("dim", 0)
-        if dim != 0 or sizes[arguments[1]] != 1:  # type: ignore[index]
-            return None
-        return tensor, sum(sizes[: arguments[1]])  # type: ignore[index, return-value, arg-type]
-    if value is None or node.kwargs or not value.dim():
-        return None
-    if node.target is _aten.select.int and arguments[1] % value.dim() == 0:
-        return source, arguments[2] % value.shape[0]
-    if node.target is _aten.slice.Tensor:
-        given: list[Any] = [*arguments[1:], *(0, None, None, 1)[len(arguments) - 1 :]]
-        dim, (start, stop, step) = given[0], slice(*given[1:]).indices(value.shape[given[0]])
-        if dim % value.dim() == 0 and step == 1 and stop - start == 1:
-            return source, start
-    return None

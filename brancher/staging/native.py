@@ -21,14 +21,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brancher.staging import headers
+from brancher.staging.loop_code import NOT_ALONE, RELEASE
+from brancher.staging.loops import LoopCode
 from brancher.staging.scratch import ENTRY, lighten
 from brancher.staging.small_algebra import inline_small_algebra
 
 _SOURCE = re.compile(r'cpp_wrapper_src = \(\nr"""(.*?)"""\n\)', re.DOTALL)
 _OUTPUTS = re.compile(r"\bnum_outputs=(\d+)")
-# A graph that calls back into Python, or carries tensors beside its inputs, can not stand alone.
-_NOT_ALONE = ("custom_op_wrapper", "PyObject_Call", "_frozen_param", "constants_")
-_RELEASE = "py::gil_scoped_release_simple release;"  # once a call, not once a step
 
 # The control tensor: [steps, stop output or -1, carried pairs, rows, (output, input)..., (output, bytes)...];
 # its first entry is set to the number of steps done.
@@ -153,17 +152,28 @@ def compiler() -> str | None:
     return None
 
 
-def library_source(wrapper: str, small_headers: bool = True) -> str | None:
-    """Return the C++ text of a library for Inductor's wrapper module; None where it can not stand alone."""
+def library_source(wrapper: str, loops: Sequence[LoopCode] = (), small_headers: bool = True) -> str | None:
+    """Return the C++ text of a library for Inductor's wrapper module; None where it can not stand alone.
+
+    Args:
+        wrapper: the module.
+        loops: what it calls.
+        small_headers: use small headers where they are enough.
+    """
     found, outputs = _SOURCE.search(wrapper), _OUTPUTS.search(wrapper)
     if found is None or outputs is None:
         return None
     text = found.group(1)
-    if ENTRY not in text or any(sign in text for sign in _NOT_ALONE):
+    if ENTRY not in text or any(sign in text for sign in NOT_ALONE):
         return None
     unused = "\n".join(f"int32_t AOTInductor{name}() {{ return 1; }}" for name in _UNUSED)
     interface = _INTERFACE.replace("@OUTPUTS@", outputs.group(1)).replace("@UNUSED@", unused)
-    text = lighten(inline_small_algebra(text.replace(_RELEASE, "", 1)))
+    text = text.replace(RELEASE, "", 1)  # once a call, not once a step
+    text = lighten(inline_small_algebra(text))
+    constants = dict.fromkeys(c for loop in loops for c in loop.constants if c not in text)
+    before = "".join([*constants, *(loop.declaration for loop in loops)])
+    text = text.replace(ENTRY, before + ENTRY, 1)
+    text += "".join(loop.definition for loop in loops)
     if small_headers and headers.are_enough(text):
         return headers.lean(text + interface)
     return text + interface

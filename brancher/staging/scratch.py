@@ -17,18 +17,18 @@ ENTRY = "void inductor_entry_impl("
 _END = "\n} // inductor_entry_impl"
 _ARRAY = re.compile(r"static constexpr int64_t (int_array_\d+)\[\] = \{([\dL, ]+)\};")
 _NO_ARRAY = re.compile(r"static constexpr int64_t \*(int_array_\d+)=nullptr;")
-_MAKE = re.compile(
+MAKE = re.compile(
     r"    AtenTensorHandle (?P<name>buf\d+)_handle;\n"
     r"    AOTI_TORCH_ERROR_CODE_CHECK\(aoti_torch_empty_strided\((?P<ndim>\d+), (?P<sizes>int_array_\d+), "
     r"(?P<strides>int_array_\d+), cached_torch_dtype_(?P<dtype>\w+), cached_torch_device_type_cpu, 0, "
     r"&(?P=name)_handle\)\);\n"
     r"    RAIIAtenTensorHandle (?P=name)\((?P=name)_handle\);\n"
 )
-_PART = re.compile(
+PART = re.compile(
     r"    auto (?P<name>buf\d+) = wrap_with_raii_handle_if_needed\(reinterpret_tensor_wrapper\("
     r"(?P<whole>buf\d+), \d+, int_array_\d+, int_array_\d+, (?P<offset>\d+)L\)\);  // alias\n"
 )
-_AGAIN = re.compile(r"    auto (?P<name>buf\d+) = std::move\((?P<before>buf\d+)\);  // reuse\n")
+AGAIN = re.compile(r"    auto (?P<name>buf\d+) = std::move\((?P<before>buf\d+)\);  // reuse\n")
 _BYTES = {
     "bool": 1,
     "uint8": 1,
@@ -106,16 +106,17 @@ def lighten(source: str) -> str:
     stop = source.find(_END, start)
     stop = len(source) if stop < 0 else stop
     body = source[start:stop]
-    arrays = _arrays(body)
-    made = {m["name"]: buffer for m in _MAKE.finditer(body) if (buffer := _buffer(m, arrays)) is not None}
-    again = {m["name"]: (m["before"], m[0]) for m in _AGAIN.finditer(body)}
+    known = arrays(body)
+    made = {m["name"]: each for m in MAKE.finditer(body) if (each := buffer(m, known)) is not None}
+    again = {m["name"]: (m["before"], m[0]) for m in AGAIN.finditer(body)}
     body = _point_at_parts(body, made, again)
     body = _put_on_stack(body, made, again)
     body = _reuse_in_loops(body, made)
     return source[:start] + PRELUDE + body + source[stop:]
 
 
-def _arrays(body: str) -> dict[str, list[int]]:
+def arrays(body: str) -> dict[str, list[int]]:
+    """The arrays of sizes and strides that a wrapper names."""
     found: dict[str, list[int]] = {}
     for name, numbers in _ARRAY.findall(body):
         values = [int(number.strip(" L")) for number in numbers.split(",") if number.strip()]
@@ -123,8 +124,9 @@ def _arrays(body: str) -> dict[str, list[int]]:
     return {**found, **{name: [] for name in _NO_ARRAY.findall(body)}}
 
 
-def _buffer(match: re.Match[str], arrays: dict[str, list[int]]) -> _Buffer | None:
-    sizes, strides = arrays.get(match["sizes"]), arrays.get(match["strides"])
+def buffer(match: re.Match[str], known: dict[str, list[int]]) -> _Buffer | None:
+    """The tensor that a wrapper makes where `MAKE` matches; None where its size can not be told."""
+    sizes, strides = known.get(match["sizes"]), known.get(match["strides"])
     item = _BYTES.get(match["dtype"])
     ndim = int(match["ndim"])
     if sizes is None or strides is None or item is None or -1 in sizes + strides:
@@ -147,7 +149,7 @@ def _reads(body: str, name: str) -> int:
 
 def _point_at_parts(body: str, made: dict[str, _Buffer], again: dict[str, tuple[str, str]]) -> str:
     """Make parts pointers where kernels alone read them, while the whole is still there."""
-    for match in list(_PART.finditer(body)):
+    for match in list(PART.finditer(body)):
         name, whole = match["name"], match["whole"]
         if _mentions(body, name) != _reads(body, name) + 1 or _root(whole, again) not in made:
             continue

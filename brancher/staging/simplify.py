@@ -42,10 +42,10 @@ class Piece(NamedTuple):
 
 def simplify(graph: GraphModule) -> None:
     """Rewrite a graph without mutations in place."""
-    _merge_equal(graph.graph)
+    merge_equal(graph.graph)
     join_lanes(graph)
     for _ in range(2):  # what one round has made equal the next one can join
-        _merge_equal(graph.graph)
+        merge_equal(graph.graph)
         _rewrite(graph.graph)
         graph.graph.eliminate_dead_code()
 
@@ -76,7 +76,7 @@ def _rewrite(nodes: Graph) -> None:
             _simplify_piece(node, piece)
 
 
-def _merge_equal(nodes: Graph) -> None:
+def merge_equal(nodes: Graph) -> None:
     """Compute what is computed twice once; draws are no computations."""
     seen: dict[Hashable, Node] = {}
     for node in list(nodes.nodes):

@@ -12,6 +12,7 @@ import torch
 from torch.fx import Graph, Node
 
 from brancher.staging.agenda import value_of
+from brancher.staging.standins import Infer, perform, values
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten
@@ -27,24 +28,24 @@ MOST_ROWS = 4096
 _ADDITIONS = (_aten.add.Tensor, _aten.sub.Tensor)
 
 
-def is_enough(node: Node, count: int) -> bool:
-    """Whether so many operations like this one are worth to be one."""
+def is_enough(node: Node, count: int, fewest: int = FEWEST) -> bool:
+    """Whether so many operations like this one, and at least ``fewest``, are worth to be one."""
     value = value_of(node)
     if value is None or value.numel() * count > MOST_ENTRIES:
         return False
-    return count >= (FEWEST if value.numel() <= SMALL else MANY)
+    return count >= max(fewest, FEWEST if value.numel() <= SMALL else MANY)
 
 
-def join_sums(nodes: Graph) -> None:
+def join_sums(nodes: Graph, infer: Infer = perform, fewest: int = FEWEST) -> None:
     """Write long chains of additions as one sum: it does not grow deeper with every term."""
     for node in reversed(list(nodes.nodes)):
         if not _is_addition(node) or any(_goes_on(user, node) for user in node.users):
             continue
         terms = _terms(node)
-        if not is_enough(node, len(terms)):
+        if len(terms) < fewest or not (is_enough(node, len(terms)) or _are_entries(node, terms)):
             continue
         with nodes.inserting_before(node):
-            total = _Sum(nodes, node.meta["val"]).of(terms)
+            total = _Sum(nodes, node.meta["val"], infer).of(terms)
         node.replace_all_uses_with(total)
     nodes.eliminate_dead_code()
 
@@ -55,59 +56,82 @@ class _Sum:
     Args:
         nodes: the graph.
         value: stand-in of a term.
+        infer: gives what an operation gives for stand-ins.
     """
 
-    def __init__(self, nodes: Graph, value: Tensor) -> None:
-        self._nodes, self._value = nodes, value
+    def __init__(self, nodes: Graph, value: Tensor, infer: Infer) -> None:
+        self._nodes, self._value, self._infer = nodes, value, infer
 
     def of(self, terms: list[tuple[Node, bool]]) -> Node:
         """The sum, the terms marked true subtracted."""
-        entries: dict[int, list[Node]] = defaultdict(list)
+        entries: dict[tuple[int, int], list[Node]] = defaultdict(list)
         whole: list[Node] = []
         for term, is_negative in terms:
             entry = None if is_negative else _entry(term, self._value)
             if entry is None:
                 whole.append(self._call(_aten.neg.default, term) if is_negative else term)
             else:
-                entries[entry[0]].append(entry[1])
-        for layer in range(max(map(len, entries.values()), default=0)):
-            whole.append(self._scattered({i: e[layer] for i, e in entries.items() if len(e) > layer}))
+                entries[entry[:2]].append(entry[2])
+        for dim in sorted({dim for dim, _ in entries}):
+            here = {index: each for (d, index), each in entries.items() if d == dim}
+            for layer in range(max(map(len, here.values()))):
+                whole.append(self._scattered(dim, {i: e[layer] for i, e in here.items() if len(e) > layer}))
         return self._total(whole)
 
     def _call(self, target: Any, *args: Any) -> Node:
         node = self._nodes.call_function(target, args)
-        values = torch.fx.node.map_arg(args, lambda each: each.meta["val"])
-        node.meta["val"] = target(*values)
+        node.meta["val"] = self._infer(target, *values(args))
         return node
 
     def _total(self, terms: list[Node]) -> Node:
+        if len(terms) * self._value.numel() > MOST_ENTRIES:
+            total = terms[0]
+            for term in terms[1:]:
+                total = self._call(_aten.add.Tensor, total, term)
+            return total
         if len(terms) == 1:
             return terms[0]
         rows = [self._call(_aten.reshape.default, term, [1, *self._value.shape]) for term in terms]
         return self._call(_aten.sum.dim_IntList, self._call(_aten.cat.default, rows, 0), [0])
 
-    def _scattered(self, entries: dict[int, Node]) -> Node:
-        """The tensor with these entries along its first dimension, and zeros elsewhere."""
-        row = self._value[0]
+    def _scattered(self, dim: int, entries: dict[int, Node]) -> Node:
+        """The tensor with these entries along a dimension, and zeros elsewhere."""
+        row = self._value.select(dim, 0)
+        shape = [*row.shape[:dim], 1, *row.shape[dim:]]
         options: dict[str, Any] = {"dtype": row.dtype, "device": row.device, "pin_memory": False}
-        zeros = self._nodes.call_function(_aten.full.default, ([1, *row.shape], 0.0), options)
-        zeros.meta["val"] = row.new_empty([1, *row.shape])
+        zeros = self._nodes.call_function(_aten.full.default, (shape, 0.0), options)
+        zeros.meta["val"] = row.new_empty(shape)
         rows = [
-            self._call(_aten.reshape.default, entries[i], [1, *row.shape]) if i in entries else zeros
-            for i in range(self._value.shape[0])
+            self._call(_aten.reshape.default, entries[i], shape) if i in entries else zeros
+            for i in range(self._value.shape[dim])
         ]
-        return self._call(_aten.cat.default, rows, 0)
+        return self._call(_aten.cat.default, rows, dim)
 
 
-def _entry(term: Node, value: Tensor) -> tuple[int, Node] | None:
-    """Where along its first dimension a tensor of zeros has been given what: gradients of ``x[i]``."""
-    if term.target is not _aten.select_scatter.default or term.kwargs or not 0 < value.shape[0] <= MOST_ROWS:
+def _are_entries(node: Node, terms: list[tuple[Node, bool]]) -> bool:
+    """Whether most of many terms are single rows, which take no more room together than one of them."""
+    value = node.meta["val"]
+    rows = sum(not is_negative and _entry(term, value) is not None for term, is_negative in terms)
+    return rows >= FEWEST and (len(terms) - rows + 1) * value.numel() <= MOST_ENTRIES
+
+
+def _entry(term: Node, value: Tensor) -> tuple[int, int, Node] | None:
+    """Along which dimension, and where, a tensor of zeros has been given what: gradients of ``x[i]``."""
+    if term.kwargs or not value.dim():
         return None
-    base, source, dim, index = term.args
-    is_zero = isinstance(base, Node) and base.target is _aten.full.default and base.args[1] == 0
-    if not is_zero or dim % value.dim() or not isinstance(source, Node):  # type: ignore[operator]
+    if term.target is _aten.select_backward.default:
+        source, _, dim, index = term.args
+    elif term.target is _aten.select_scatter.default:
+        base, source, dim, index = term.args
+        if not (isinstance(base, Node) and base.target is _aten.full.default and base.args[1] == 0):
+            return None
+    else:
         return None
-    return index % value.shape[0], source  # type: ignore[operator, return-value]
+    place: Any = dim, index
+    along = place[0] % value.dim()
+    if not isinstance(source, Node) or not 0 < value.shape[along] <= MOST_ROWS:
+        return None
+    return along, place[1] % value.shape[along], source
 
 
 def _is_addition(node: Any) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
-from brancher.staging import native
+from brancher.staging import cache, compiled, early, native
+from brancher.staging.loops import Loop, LoopCode
 
 
 @pytest.fixture(autouse=True)
@@ -25,4 +27,29 @@ def compiler() -> str:
     found = native.compiler()
     if found is None:
         pytest.skip("no C++ compiler")
+    return found
+
+
+@pytest.fixture
+def small_graphs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for loops in every graph."""
+    monkeypatch.setattr(early, "FEWEST_NODES", 0)
+
+
+@pytest.fixture
+def loops(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_graphs_too: None
+) -> list[tuple[Loop, LoopCode | None]]:
+    """The loops that are compiled, by a cache that knows nothing."""
+    monkeypatch.setattr(cache, "directory", lambda: tmp_path)
+    monkeypatch.setattr(cache, "scratch", lambda: tmp_path)
+    monkeypatch.setenv("BRANCHER_PRECOMPILE_HEADERS", "0")
+    found: list[tuple[Loop, LoopCode | None]] = []
+    compile_loop = compiled._compile_loop
+
+    def watched(loop: Loop) -> LoopCode | None:
+        found.append((loop, compile_loop(loop)))
+        return found[-1][1]
+
+    monkeypatch.setattr(compiled, "_compile_loop", watched)
     return found

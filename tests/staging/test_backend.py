@@ -59,7 +59,7 @@ def test_guard_sees_shape_dtype_stride_and_grad() -> None:
 
 def test_general_artifact_gives_the_same(compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The way for other devices and for graphs that call back into Python, forced here on the CPU.
-    monkeypatch.setattr(native, "library_source", lambda wrapper: None)
+    monkeypatch.setattr(native, "library_source", lambda *_: None)
     staged = stage(lambda x: (x.cos() + torch.rand(3), x))
     x = torch.arange(3.0)
     torch.manual_seed(0)

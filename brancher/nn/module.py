@@ -96,7 +96,7 @@ class PyroModule(nn.Module, metaclass=_Mixing):
     @property
     def root_name(self) -> str:
         """First part of all names where this module is the outermost one."""
-        return str(self.__dict__.get("_root_name", ""))
+        return str(self.__dict__.get("_pyro_root_name", ""))
 
     def named_pyro_params(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
         """Every parameter with its name, constrained where :class:`PyroParam` says so."""
@@ -114,10 +114,10 @@ class PyroModule(nn.Module, metaclass=_Mixing):
 
     def has_attribute(self, name: str) -> bool:
         """Whether a prior or parameter of that name has been set."""
-        return name in self._priors or name in self._parameters
+        return name in self._pyro_priors or name in self._parameters
 
     def __getattr__(self, name: str) -> Any:
-        if name in self.__dict__.get("_priors", ()):
+        if name in self.__dict__.get("_pyro_priors", ()):
             return self._sampled(name)
         free = name.removesuffix("_unconstrained")
         if free != name and free in self._parameters:
@@ -136,14 +136,14 @@ class PyroModule(nn.Module, metaclass=_Mixing):
             self.__dict__.pop(name, None)
             self._forget(name)
         if isinstance(value, PyroSample):
-            self._priors[name] = value.prior
+            self._pyro_priors[name] = value.prior
         elif isinstance(value, PyroParam):
             self._hold(name, value)
         elif name in self.__dict__.get("parameter_constraints", {}) and isinstance(value, torch.Tensor):
             with torch.no_grad():
                 self._parameters[name].copy_(self._free(name, value))  # type: ignore[union-attr]
         else:
-            self.__dict__.get("_priors", {}).pop(name, None)
+            self.__dict__.get("_pyro_priors", {}).pop(name, None)
             super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -152,13 +152,18 @@ class PyroModule(nn.Module, metaclass=_Mixing):
 
     def _forget(self, name: str) -> bool:
         self.parameter_constraints.pop(name, None)
-        tables: tuple[dict[str, Any], ...] = (self._priors, self._parameters, self._modules, self._buffers)
+        tables: tuple[dict[str, Any], ...] = (
+            self._pyro_priors,
+            self._parameters,
+            self._modules,
+            self._buffers,
+        )
         found = [table.pop(name, self) is not self for table in tables]
         return any(found)
 
     def _hold(self, name: str, value: PyroParam) -> None:
         self.parameter_constraints[name] = value.constraint
-        self._event_dims[name] = value.event_dim
+        self._pyro_event_dims[name] = value.event_dim
         free = self._free(name, first_value(name, value.init_value))
         self._parameters[name] = nn.Parameter(free.detach().clone())
 
@@ -172,14 +177,14 @@ class PyroModule(nn.Module, metaclass=_Mixing):
             return _constrained(name, leaf, constraint)
         full_name = call.full_name(self, name)
         if full_name not in call.values:
-            options = {"event_dim": self._event_dims.get(name)}
+            options = {"event_dim": self._pyro_event_dims.get(name)}
             message = Message("param", full_name, _answer, (leaf, constraint), options)
             message.unconstrained = leaf
             call.values[full_name] = stack.apply(message).value
         return call.values[full_name]  # type: ignore[no-any-return]
 
     def _sampled(self, name: str) -> Any:
-        prior, call = self._priors[name], _CALL.get()
+        prior, call = self._pyro_priors[name], _CALL.get()
         if call is None or id(self) not in call.names:
             prior = prior if hasattr(prior, "log_prob") else prior(self)
             return prior.sample() if hasattr(prior, "log_prob") else prior
@@ -234,10 +239,10 @@ def to_pyro_module_(module: nn.Module, recurse: bool = True) -> None:
 
 
 def _prepare(module: nn.Module, name: str) -> None:
-    module.__dict__.setdefault("_priors", {})
-    module.__dict__.setdefault("_event_dims", {})
+    module.__dict__.setdefault("_pyro_priors", {})
+    module.__dict__.setdefault("_pyro_event_dims", {})
     module.__dict__.setdefault("parameter_constraints", {})
-    module.__dict__["_root_name"] = name
+    module.__dict__["_pyro_root_name"] = name
 
 
 @contextmanager

@@ -243,3 +243,20 @@ def test_unconstrained_form_of_a_parameter():
     assert module.scale == 1.0
     with pytest.raises(AttributeError, match="other_unconstrained"):
         module.other_unconstrained  # noqa: B018
+
+
+def test_attributes_of_a_user_do_not_meet_those_of_the_class():
+    class Model(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self._priors = {"weight": "mine"}
+            self._event_dims = self._root_name = None
+            self.weight = PyroSample(dist.Normal(0.0, 1.0))
+            self.scale = PyroParam(torch.tensor(1.0), dist.constraints.positive, event_dim=0)
+
+        def forward(self):
+            return self.weight * self.scale
+
+    model = Model()
+    assert handlers.trace(model).get_trace().stochastic_nodes == ["weight"]
+    assert model._priors == {"weight": "mine"}

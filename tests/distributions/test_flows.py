@@ -43,6 +43,7 @@ from brancher.optim import Adam
 
 FLOWS: dict[str, Callable[[], Any]] = {
     "affine autoregressive": lambda: affine_autoregressive(4, [16, 8]),
+    "stable affine autoregressive": lambda: affine_autoregressive(4, [16], stable=True, sigmoid_bias=1.0),
     "block autoregressive": lambda: block_autoregressive(4, [3, 5]),
     "block autoregressive, elu": lambda: block_autoregressive(4, [3], "ELU", "normal"),
     "block autoregressive, leaky": lambda: block_autoregressive(4, [3], "LeakyReLU", "gated"),
@@ -234,6 +235,13 @@ def test_inverse_has_the_gradients_of_the_parameters() -> None:
         parameter -= 2 * step
         below = flow.inv(y.clone()).sum()
     torch.testing.assert_close((got * step).sum(), (above - below) / 2, rtol=1e-4, atol=1e-12)
+
+
+def test_stable_flow_mixes_its_input_with_a_mean() -> None:
+    flow, x = affine_autoregressive(3, [8], stable=True, sigmoid_bias=0.5), torch.randn(5, 3)
+    mean, free = flow.arn(x)
+    gate = torch.sigmoid(free + 0.5)
+    torch.testing.assert_close(flow(x), gate * x + (1.0 - gate) * mean)
 
 
 def test_polynomial_of_degree_zero_is_a_line() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import logsigmoid
 
 from brancher.distributions.flows.dense import DenseNN
 from brancher.distributions.flows.masked import AutoRegressiveNN
@@ -23,6 +24,9 @@ class AffineAutoregressive(TransformModule):
         autoregressive_nn: gives m and s, such as ``AutoRegressiveNN(d, [10 * d])``.
         log_scale_min_clip: least s.
         log_scale_max_clip: largest s.
+        sigmoid_bias: added to s for ``stable``.
+        stable: take ``y_i = g x_i + (1 - g) m_i`` with ``g = sigmoid(s_i + sigmoid_bias)`` instead
+            (the paper's section 4); s is not clipped then.
 
     Example:
         >>> from brancher.distributions import Normal, TransformedDistribution
@@ -37,13 +41,19 @@ class AffineAutoregressive(TransformModule):
         autoregressive_nn: AutoRegressiveNN,
         log_scale_min_clip: float = -5.0,
         log_scale_max_clip: float = 3.0,
+        sigmoid_bias: float = 2.0,
+        stable: bool = False,
     ) -> None:
         super().__init__(cache_size=1)
         self.arn = autoregressive_nn
         self.limits = log_scale_min_clip, log_scale_max_clip
+        self.sigmoid_bias, self.stable = sigmoid_bias, stable
 
     def _shift_and_log_scale(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         shift, log_scale = self.arn(x)
+        if self.stable:
+            gate = log_scale + self.sigmoid_bias
+            return shift * torch.sigmoid(-gate), logsigmoid(gate)
         return shift, _clipped(log_scale, *self.limits)
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from brancher.distributions import Empirical
 from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError
 from brancher.frames import pick
-from brancher.handlers import Message, Trace, block, stack
+from brancher.handlers import Message, Trace, block, stack, substitute, trace
 from brancher.handlers.density import score
 from brancher.infer.agreement import choose
 from brancher.infer.checks import check_model_trace, check_pair, warn_forgotten_data
@@ -91,6 +91,7 @@ class Importance:
         self.vectorized: bool | None = None
         self._outcome: _Outcome | None = None
         self._returned: torch.Tensor | None = None
+        self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
 
     @stack.restored()
     @undone_on_error()
@@ -137,9 +138,25 @@ class Importance:
         _check_weights(log_p - log_q, found)
         names = tuple(site.name for site in latent)
         self._outcome, self._returned = _Outcome(samples, log_p, log_q, names), found.get("returned")
+        self._arguments = args, kwargs
         _warn_point_mass(samples, latent)
         self._warn_tail()
         return self
+
+    def __call__(self) -> Trace:
+        """Draw one of the draws by its weight, as in Pyro.
+
+        Returns:
+            A trace of the model with the values of that draw, without its observed sites.
+        """
+        samples, (args, kwargs) = self._ran().samples, self._arguments
+        row = int(torch.multinomial(self.weights, 1))
+        values = {name: samples[name][row] for name in self.latent_names}
+        with stack.emptied(), torch.no_grad():
+            record = trace(substitute(self.model, data=values)).get_trace(*args, **kwargs)
+        for name in record.observation_nodes:
+            record.remove_node(name)
+        return record
 
     @property
     def samples(self) -> Samples:

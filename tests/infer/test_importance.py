@@ -153,3 +153,19 @@ def test_draws_that_exclude_the_data_have_no_weight(parallel: bool) -> None:
     assert float((run.weights * run.samples["top"]).sum()) == pytest.approx(1.875, abs=0.1)
     evidence = float(run.log_weights.logsumexp(0)) - math.log(4000)
     assert evidence == pytest.approx(math.log(3 / 5) - 5 * math.log(1.5), abs=0.15)
+
+
+def test_a_call_draws_by_weight():
+    def model(y):
+        z = sample("z", dist.Bernoulli(0.5))
+        sample("y", dist.Normal(3.0 * z, 1.0), obs=y)
+        return z
+
+    result = Importance(model, num_samples=20).run(torch.tensor(1.7))
+    records = [result() for _ in range(400)]
+    assert records[0].stochastic_nodes == ["z"] and "y" not in records[0]
+    assert records[0].nodes["_RETURN"]["value"] == records[0]["z"].value
+    exact = (result.weights * result.samples["z"]).sum().item()
+    found = sum(record["z"].value.item() for record in records) / 400
+    # 400 draws of a Bernoulli law: five standard errors (false alarm: 6e-7).
+    assert abs(found - exact) < 5 * (exact * (1 - exact) / 400) ** 0.5

@@ -10,7 +10,7 @@ import torch
 HALVINGS = 60
 
 #: Doublings of an interval until it holds a root.
-DOUBLINGS = 40
+DOUBLINGS = 30
 
 
 def increasing_root(

@@ -12,8 +12,8 @@ from brancher.optim.named import OptimizerClass, torch_class
 from brancher.optim.optimizer import Optimizer
 from brancher.symbolic.methods import MAP, InferenceMethod, MaximumLikelihood, ReverseKL, Settings
 from brancher.symbolic.models import ProbabilisticModel
+from brancher.symbolic.nuts import NUTS
 from brancher.symbolic.particles import (
-    NUTS,
     SteinVariationalGradientDescent,
     WassersteinVariationalGradientDescent,
 )

@@ -1,4 +1,4 @@
-"""Posteriors made of points: draws of MCMC, Stein's and Wasserstein's particles."""
+"""Posteriors made of points: Stein's and Wasserstein's particles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from brancher.symbolic.samplers import Cells, SamplerMixture, settled
 if TYPE_CHECKING:
     import pandas as pd
 
-    from brancher.infer.mcmc import MCMC
     from brancher.infer.mcmc.potential import Potential
     from brancher.symbolic.models import ProbabilisticModel
 
@@ -88,42 +87,6 @@ def set_points(
     model.posterior_model = None
     model._posterior = PointPosterior(latents, ranks, rows, weights)
     model._made.clear()
-
-
-class NUTS(InferenceMethod):
-    """The no-U-turn sampler; ``number_iterations`` draws a chain.
-
-    Args:
-        num_chains: how many chains.
-        warmup_steps: draws that adapt; as many as are kept for None.
-        **options: of the kernel.
-
-    Attributes:
-        mcmc: the run, with its diagnostics, once there is one.
-    """
-
-    def __init__(self, num_chains: int = 4, warmup_steps: int | None = None, **options: Any) -> None:
-        self.num_chains, self.warmup_steps, self.options = num_chains, warmup_steps, options
-        self.mcmc: MCMC | None = None
-
-    def run(self, model: ProbabilisticModel, settings: Settings) -> pd.Series | None:
-        from brancher.infer.mcmc import MCMC
-        from brancher.infer.mcmc import NUTS as Kernel
-
-        pair = whole_data(model, "NUTS")
-        self.mcmc = MCMC(
-            Kernel(pair.model, **self.options),
-            settings.iterations,
-            self.warmup_steps,
-            num_chains=self.num_chains,
-            compile=settings.compile,
-            progress=settings.progress,
-        )
-        with using(pair.store):
-            self.mcmc.run()
-            set_points(model, pair, self.mcmc.get_samples())
-        model.diagnostics["mcmc"] = self.mcmc.summary()
-        return None
 
 
 class _Particles(InferenceMethod):

@@ -15,11 +15,14 @@ from brancher.symbolic import (
     BF,
     BernoulliVariable,
     BetaVariable,
+    CategoricalVariable,
     DeterministicVariable,
     EmpiricalVariable,
+    GammaVariable,
     HalfNormalVariable,
     LogNormalVariable,
     NormalVariable,
+    PoissonVariable,
     ProbabilisticModel,
     RootVariable,
     inference,
@@ -267,6 +270,27 @@ def test_nuts_by_the_same_call() -> None:
     # 1200 draws, at least 100 effective: three standard errors.
     assert draws.mean() == pytest.approx(MEAN, abs=3 * SD / 100**0.5)
     assert "r_hat" in model.diagnostics["mcmc"] and "mu" in repr(result)
+
+
+def test_nuts_draws_the_discrete_variables_that_it_sums_out() -> None:
+    # A rate changes after one of five moments. The weights of the moments come from sums over a grid.
+    counts, moments = np.array([1.0, 2.0, 1.0, 7.0, 9.0, 6.0]), np.arange(6.0)
+    rate, last = GammaVariable(2.0, 0.5, "rate"), CategoricalVariable(probs=[0.2] * 5, name="last")
+    time = RootVariable(moments, "time", is_observed=True)
+    seen = PoissonVariable(BF.where(time <= last, rate, 4.0 * rate), "seen")
+    seen.observe(counts)
+    model = ProbabilisticModel([seen])
+    method = inference.NUTS(num_chains=4, warmup_steps=100)
+    inference.perform_inference(model, 300, progress=False, compile=False, seed=0, inference_method=method)
+    draws = model.get_posterior_sample(4000, seed=0)["last"].astype(int)
+
+    grid = np.linspace(0.01, 12.0, 2000)
+    slopes = np.where(moments <= np.arange(5.0)[:, None], 1.0, 4.0)
+    log_joint = np.log(grid) - 0.5 * grid + (counts * np.log(slopes)).sum(1)[:, None]
+    log_joint = log_joint + counts.sum() * np.log(grid) - slopes.sum(1)[:, None] * grid
+    weights = np.exp(log_joint - log_joint.max()).sum(1)
+    # At least 300 effective draws: five standard errors of a half are 0.14.
+    assert np.bincount(draws, minlength=5) / 4000 == pytest.approx(weights / weights.sum(), abs=0.14)
 
 
 def test_log_normal_and_linear_regression() -> None:

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 
 from brancher.errors import InferenceError
-from brancher.handlers import Frame, Message, Trace, block, enum, replay, trace
+from brancher.handlers import Frame, Message, Trace, enum, replay, stack, trace
+from brancher.handlers.messenger import Messenger
+from brancher.handlers.plate import open_frames
 from brancher.infer.enumeration.elimination import sum_out
 from brancher.infer.enumeration.factors import Factor, largest, log_sum_exp
 from brancher.infer.enumeration.sites import homes_of, is_enumerated, terms_of
+from brancher.infer.observer import Observer
 from brancher.infer.replicate import lay_out
 
 
@@ -60,14 +63,20 @@ def infer_discrete(
     @functools.wraps(model)
     def run(*args: Any, **kwargs: Any) -> Any:
         dim = first_available_dim
-        with torch.no_grad(), block():
+        # What gives values and batch dimensions from outside counts here too; what records sees the last run.
+        with torch.no_grad(), stack.without(_records):
             if dim is None:
                 dim = -1 - lay_out(lambda: (trace(model).get_trace(*args, **kwargs),), {}).nesting
+            dim = min([dim, *(frame.dim - 1 for frame in open_frames() if frame.dim is not None)])
             summed = enum(model, first_available_dim=dim, also_sequential=True)
             chosen = _choose(trace(summed).get_trace(*args, **kwargs), temperature)
         return replay(model, trace=chosen)(*args, **kwargs)
 
     return run
+
+
+def _records(handler: Messenger) -> bool:
+    return isinstance(handler, (trace, Observer))
 
 
 def _choose(record: Trace, temperature: int) -> Trace:

@@ -12,7 +12,7 @@ from brancher import distributions as dist
 from brancher.distributions import constraints
 from brancher.errors import BrancherError, GuideError, InferenceError, SiteError
 from brancher.handlers import enum
-from brancher.infer import SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate, infer_discrete
+from brancher.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enumerate, infer_discrete
 from brancher.infer.autoguide import AutoNormal
 from brancher.optim import Adam
 
@@ -440,6 +440,26 @@ def test_discrete_draws_follow_the_joint_posterior():
     exact = PRIOR[:, None].log() + STEP.log() + dist.Normal(values[:, None] + values, 1.0).log_prob(DATA[0])
     exact = exact.flatten().softmax(0)
     assert bool(((share - exact).abs() < 5.0 * (exact * (1.0 - exact) / 2000.0).sqrt()).all())
+
+
+@pytest.mark.parametrize("first_available_dim", [None, -2])
+@pytest.mark.parametrize("parallel", [True, False])
+def test_discrete_draws_follow_the_posterior_given_values_from_outside(parallel, first_available_dim):
+    # 1,000 draws for each of two values of "shift": |frequency - exact| within 5 standard errors.
+    def model():
+        shift = sample("shift", dist.Normal(0.0, 100.0))
+        z = sample("z", dist.Categorical(PRIOR))
+        with plate("row", 2):
+            sample("x", dist.Normal(shift + z, 1.0), obs=DATA[:2])
+
+    shifts = torch.tensor([-1.5, 0.5])
+    again = infer_discrete(config_enumerate(model), first_available_dim=first_available_dim)
+    given = {"shift": shifts.repeat_interleave(1000)}
+    z = Predictive(again, given, return_sites=["z"], parallel=parallel)()["z"]
+    share = torch.stack([torch.bincount(rows, minlength=3) / 1000.0 for rows in z.reshape(2, 1000)])
+    means = shifts[:, None, None] + torch.arange(3.0)[:, None]
+    exact = (PRIOR.log() + dist.Normal(means, 1.0).log_prob(DATA[:2]).sum(-1)).softmax(-1)
+    assert bool(((share - exact).abs() < 5.0 * (exact * (1.0 - exact) / 1000.0).sqrt()).all())
 
 
 def test_discrete_in_nested_plates_keeps_shapes():

@@ -8,7 +8,9 @@ import torch
 from svi_models import (
     COLUMNS,
     GROUPS,
+    LARGE,
     LENGTH,
+    ROWS,
     SIGMA,
     Autoencoder,
     Y,
@@ -70,15 +72,20 @@ def schools() -> Callable[[], float]:
     return MeanField({"mu": (), "tau": (), "theta": (8,)}, log_joint).step
 
 
-def logreg() -> Callable[[], float]:
+def logreg(rows: int = ROWS, columns: int = COLUMNS) -> Callable[[], float]:
     """The density of all rows in one sum."""
-    x, y = logistic_data()
+    x, y = logistic_data(rows, columns)
 
     def log_joint(z: Draws) -> Tensor:
         law = torch.distributions.Bernoulli(logits=x @ z["w"], validate_args=False)
         return normal(0.0, 1.0).log_prob(z["w"]).sum() + law.log_prob(y).sum()
 
-    return MeanField({"w": (COLUMNS,)}, log_joint).step
+    return MeanField({"w": (columns,)}, log_joint).step
+
+
+def large() -> Callable[[], float]:
+    """The same with many rows."""
+    return logreg(*LARGE)
 
 
 def sites() -> Callable[[], float]:
@@ -144,6 +151,7 @@ def vae() -> Callable[[], float]:
 BY_HAND: dict[str, Callable[[], Callable[[], float]]] = {
     "schools": schools,
     "logreg": logreg,
+    "large": large,
     "sites": sites,
     "autoregression": autoregression,
     "vae": vae,

@@ -12,6 +12,8 @@ from torch import nn
 Y = torch.tensor([28.0, 8, -3, 7, -1, 1, 18, 12])
 SIGMA = torch.tensor([15.0, 10, 16, 11, 9, 11, 10, 18])
 ROWS, COLUMNS, GROUPS, LENGTH, BATCH = 1000, 10, 50, 20, 128
+#: Rows and columns of the large logistic regression.
+LARGE = (50_000, 50)
 
 
 class Problem(NamedTuple):
@@ -30,11 +32,11 @@ class Problem(NamedTuple):
     particles: int = 1
 
 
-def logistic_data(rows: int = ROWS) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of 10 columns, and outcomes from known weights."""
+def logistic_data(rows: int = ROWS, columns: int = COLUMNS) -> tuple[torch.Tensor, torch.Tensor]:
+    """A table, and outcomes from known weights."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(rows, COLUMNS, generator=generator)
-    weights = torch.linspace(-1.0, 1.0, COLUMNS)
+    x = torch.randn(rows, columns, generator=generator)
+    weights = torch.linspace(-1.0, 1.0, columns)
     return x, torch.bernoulli(torch.sigmoid(x @ weights), generator=generator)
 
 
@@ -66,15 +68,20 @@ def schools(ppl: ModuleType, dist: Any) -> Problem:
     return Problem(model, None, (SIGMA, Y))
 
 
-def logreg(ppl: ModuleType, dist: Any, rows: int = ROWS) -> Problem:
-    """Logistic regression, 10 columns."""
+def logreg(ppl: ModuleType, dist: Any, rows: int = ROWS, columns: int = COLUMNS) -> Problem:
+    """Logistic regression."""
 
     def model(x: torch.Tensor, y: torch.Tensor) -> None:
-        w = ppl.sample("w", dist.Normal(torch.zeros(COLUMNS), 1.0).to_event(1))
+        w = ppl.sample("w", dist.Normal(torch.zeros(columns), 1.0).to_event(1))
         with ppl.plate("row", len(y)):
             ppl.sample("y", dist.Bernoulli(logits=x @ w), obs=y)
 
-    return Problem(model, None, logistic_data(rows))
+    return Problem(model, None, logistic_data(rows, columns))
+
+
+def large(ppl: ModuleType, dist: Any) -> Problem:
+    """Logistic regression whose table does not fit into the cache."""
+    return logreg(ppl, dist, *LARGE)
 
 
 def sites(ppl: ModuleType, dist: Any, groups: int = GROUPS) -> Problem:
@@ -150,6 +157,7 @@ def vae(ppl: ModuleType, dist: Any) -> Problem:
 MODELS: dict[str, Callable[[Any, Any], Problem]] = {
     "schools": schools,
     "logreg": logreg,
+    "large": large,
     "sites": sites,
     "autoregression": autoregression,
     "vae": vae,

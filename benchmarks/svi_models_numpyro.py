@@ -43,15 +43,20 @@ def schools() -> Problem:
     return Problem(model, None, arrays(ours.SIGMA, ours.Y))
 
 
-def logreg() -> Problem:
+def logreg(rows: int = ours.ROWS, columns: int = ours.COLUMNS) -> Problem:
     """Logistic regression."""
 
     def model(x: Any, y: Any) -> None:
-        w = numpyro.sample("w", dist.Normal(jnp.zeros(ours.COLUMNS), 1.0).to_event(1))
+        w = numpyro.sample("w", dist.Normal(jnp.zeros(columns), 1.0).to_event(1))
         with numpyro.plate("row", len(y)):
             numpyro.sample("y", dist.Bernoulli(logits=x @ w), obs=y)
 
-    return Problem(model, None, arrays(*ours.logistic_data()))
+    return Problem(model, None, arrays(*ours.logistic_data(rows, columns)))
+
+
+def large() -> Problem:
+    """The same with many rows."""
+    return logreg(*ours.LARGE)
 
 
 def sites() -> Problem:
@@ -121,6 +126,7 @@ def vae() -> Problem:
 MODELS: dict[str, Callable[[], Problem]] = {
     "schools": schools,
     "logreg": logreg,
+    "large": large,
     "sites": sites,
     "autoregression": autoregression,
     "vae": vae,

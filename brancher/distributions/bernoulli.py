@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 
 from brancher.distributions.base import Distribution
 from brancher.distributions.elementwise import open_uniform
-from brancher.distributions.odds import Odds
+from brancher.distributions.odds import Odds, weighed
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters
 from brancher.distributions.shapes import Size
 
@@ -40,11 +40,14 @@ class Bernoulli(Odds, td.Bernoulli, Distribution):  # type: ignore[override]
         if self._validate_args:
             self._validate_sample(value)
         if self._is_logits and _is_binary(value):
-            # One log-sigmoid in place of two, and none of the weights.
-            sign = 2.0 * value.to(self.logits.dtype) - 1.0
-            return logsigmoid(sign * self.logits)
+            return logsigmoid((2.0 * value.to(self.logits.dtype) - 1.0) * self.logits)
         weight = value.to(self._param.dtype) if value.dtype == torch.bool else value
-        return self._log_success(weight) + self._log_failure(1.0 - weight)
+        if not self._is_logits:
+            return self._log_success(weight) + self._log_failure(1.0 - weight)
+        # The log-odds of what weighs more need one log-sigmoid in place of two, and lose no digits.
+        is_success = weight > 0.5
+        odds = torch.where(is_success, self.logits, -self.logits)
+        return logsigmoid(odds) - weighed(torch.where(is_success, 1.0 - weight, weight), odds)
 
     @property
     def variance(self) -> torch.Tensor:

@@ -50,12 +50,12 @@ class Odds:
 
     def _log_success(self, weight: torch.Tensor) -> torch.Tensor:
         """Return ``weight * log(probs)``, 0 for weight 0."""
-        return _weighted(weight, logsigmoid(self.logits)) if self._is_logits else xlogy(weight, self.probs)
+        return weighed(weight, logsigmoid(self.logits)) if self._is_logits else xlogy(weight, self.probs)
 
     def _log_failure(self, weight: torch.Tensor) -> torch.Tensor:
         """Return ``weight * log(1 - probs)``, 0 for weight 0."""
         if self._is_logits:
-            return _weighted(weight, logsigmoid(-self.logits))
+            return weighed(weight, logsigmoid(-self.logits))
         return xlog1py(weight, -self.probs)
 
     def _pair_of_probs(self) -> torch.Tensor:
@@ -69,7 +69,7 @@ class Odds:
         return torch.stack([logsigmoid(self.logits), logsigmoid(-self.logits)], -1)
 
 
-def _weighted(weight: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
-    """Weigh log-probabilities; weight 0 gives 0 for what is impossible too."""
-    is_impossible = torch.isinf(log_probs) & (weight == 0)
-    return torch.where(is_impossible, 0.0, weight * log_probs)
+def weighed(weight: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
+    """Multiply by a weight; weight 0 gives 0 for infinities too."""
+    is_nothing = torch.isinf(log_probs) & (weight == 0)
+    return torch.where(is_nothing, 0.0, weight * log_probs)

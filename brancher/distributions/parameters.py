@@ -61,18 +61,18 @@ def promote(family: object, **arguments: Any) -> tuple[torch.Tensor, ...]:
         (tensor([0., 0., 0.]), tensor([1., 1., 1.]))
     """
     tensors = to_tensors(family, **arguments)
-    shapes = {tensor.shape for tensor in tensors}
-    if len(shapes) == 1:
+    shapes = [tensor.shape for tensor in tensors]
+    if all(shape == shapes[0] for shape in shapes):
         return tensors
     largest = max(shapes, key=len)
-    if shapes == {largest, SCALAR}:
+    if all(not shape or shape == largest for shape in shapes):
         return tuple([tensor.expand(largest) for tensor in tensors])
     try:
         return tuple(torch.broadcast_tensors(*tensors))
     except RuntimeError:
-        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in zip(arguments, tensors, strict=True))
+        given = ", ".join(f"{name} {tuple(t.shape)}" for name, t in zip(arguments, tensors, strict=True))
         raise DistributionError(
-            f"{name_of(family)}: expected parameters whose shapes broadcast together, got {shapes}; "
+            f"{name_of(family)}: expected parameters whose shapes broadcast together, got {given}; "
             "insert dimensions of size 1 where they differ"
         ) from None
 

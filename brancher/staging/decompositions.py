@@ -17,9 +17,18 @@ def _bernoulli(probs: Tensor, *, generator: None = None) -> Tensor:
 
 
 def _matrix_by_vector(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Multiply with a vector that is computed beforehand, not once more for every row or column."""
+    """Multiply by the library for large matrices; by a loop that others can be joined to for small ones."""
+    if _is_for_library(matrix):
+        return torch.mm(matrix, vector.unsqueeze(1)).squeeze(1)
+    # The vector is computed beforehand, not once more for every row or column.
     realized: Tensor = torch.ops.prims.inductor_force_stride_order(vector, [1])
     return (matrix * realized).sum(dim=1)
+
+
+def _is_for_library(matrix: Tensor) -> bool:
+    """Whether a matrix does not fit into the cache, or has rows too short for a loop to be good at them."""
+    size, row = matrix.numel(), matrix.shape[0] if matrix.stride(0) == 1 else matrix.shape[1]
+    return matrix.is_floating_point() and (size >= 2**22 or (size >= 2**17 and 16 <= row < 128))
 
 
 #: Decompositions in place of Inductor's.

@@ -1,0 +1,57 @@
+"""A matrix times a vector, by a loop or by the library."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.fx import GraphModule
+
+from brancher.staging import stage
+from brancher.staging.graph import purify, record
+
+Tensor = torch.Tensor
+_aten = torch.ops.aten
+
+
+def product_and_slope(matrix: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+    vector = vector.detach().requires_grad_()
+    product = (matrix @ vector.exp()).tanh()
+    return product.detach(), torch.autograd.grad(product.sum(), vector)[0]
+
+
+def products(matrix: Tensor, vector: Tensor) -> int:
+    graph: GraphModule = purify(record(product_and_slope, (matrix, vector), "f"), [matrix, vector]).graph
+    return sum(node.target is _aten.mm.default for node in graph.graph.nodes)
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows_lie_together", "calls"),
+    [
+        ((1000, 10), True, 0),
+        ((4096, 32), True, 2),
+        ((4096, 32), False, 0),
+        ((1000, 200), True, 0),
+        ((20_000, 8), True, 0),
+        ((2048, 2048), True, 2),
+        ((2048, 2048), False, 2),
+    ],
+)
+def test_library_is_called_where_it_is_faster(
+    shape: tuple[int, int], rows_lie_together: bool, calls: int
+) -> None:
+    matrix = torch.randn(shape) if rows_lie_together else torch.randn(shape[::-1]).t()
+    assert products(matrix, torch.randn(shape[1])) == calls
+
+
+@pytest.mark.parametrize("shape", [(4096, 32), (300, 20)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_are_right(shape: tuple[int, int], dtype: torch.dtype, transposed: bool) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape[::-1], dtype=dtype).t() if transposed else torch.randn(shape, dtype=dtype)
+    vector = 0.1 * torch.randn(shape[1], dtype=dtype)
+    staged = stage(product_and_slope, name="f")
+    for got, exact in zip(staged(matrix, vector), product_and_slope(matrix, vector), strict=True):
+        # Sums of up to 4096 terms, in another order.
+        torch.testing.assert_close(got, exact, rtol=2e-5, atol=2e-4 if dtype == torch.float32 else 1e-12)
+    assert staged.counters.compiles + staged.counters.loads == 1

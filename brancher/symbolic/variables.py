@@ -196,6 +196,12 @@ class RandomVariable(Variable):
         at = next((i for i, arg in enumerate(args) if isinstance(arg, str)), None)
         own, rest = (args, ()) if at is None else (args[:at], args[at:])
         names = [each.name for each in cls.family.arguments]
+        if len(own) > len(names) and not rest:
+            extra = own[len(names)]
+            raise SiteTypeError(
+                f"{cls.__name__}: expected a name as a str after {names}, got {extra!r} "
+                f"({type(extra).__name__}); write name='x'"
+            )
         if len(own) > len(names) or len(rest) > 2 or (rest and name is not None):
             raise SiteTypeError(
                 f"{cls.__name__}: expected the arguments {names}, then name and learnable, got {len(args)} "

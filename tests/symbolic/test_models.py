@@ -156,6 +156,11 @@ def test_value_outside_its_space_error_names_the_variable() -> None:
         ProbabilisticModel([NormalVariable(0.0, -1.0, "x")]).get_sample(1)
 
 
+def test_number_in_place_of_the_name_error() -> None:
+    with pytest.raises(SiteTypeError, match=r"a name as a str after \['loc', 'scale'\], got 3 \(int\)"):
+        NormalVariable(0.0, 1.0, 3)
+
+
 def test_constructor_errors_name_what_is_missing_or_unknown() -> None:
     with pytest.raises(SiteTypeError, match=r"variable 'x'.*\['scale'\]"):
         NormalVariable(0.0, name="x")

@@ -22,12 +22,12 @@ from brancher.distributions.special import (
 from brancher.errors import DistributionError
 
 
-def _log_density(concentration: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def _log_density(concentration: torch.Tensor, value: torch.Tensor, dim: int = -1) -> torch.Tensor:
     """Dirichlet log-density; on the border 0, finite or infinite as the concentration says."""
     inside = value > 0
     x = torch.where(inside, value, torch.finfo(value.dtype).tiny)
     at_border = torch.xlogy(concentration - 1.0, inside.to(x.dtype))
-    return log_dirichlet_kernel(concentration, x) + (at_border - x.log()).sum(-1)
+    return log_dirichlet_kernel(concentration, x, dim) + (at_border - x.log()).sum(dim)
 
 
 class Dirichlet(td.Dirichlet, Distribution):
@@ -108,9 +108,9 @@ class Beta(td.Beta, Distribution):
             a, b = self.concentration1, self.concentration0
             normalizer = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
             return xlogy(a - 1.0, value) + xlog1py(b - 1.0, -value) - normalizer
-        pair = torch.stack([value, 1.0 - value], -1)
-        concentration, pair = torch.broadcast_tensors(self._dirichlet.concentration, pair)
-        return _log_density(concentration, pair)
+        a, b, value = torch.broadcast_tensors(self.concentration1, self.concentration0, value)
+        # Pairs stand in front: a loop over the last dimension, which may be long, is the fast one.
+        return _log_density(torch.stack([a, b]), torch.stack([value, 1.0 - value]), dim=0)
 
     def entropy(self) -> torch.Tensor:
         """Differential entropy in nats."""

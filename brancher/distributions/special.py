@@ -172,23 +172,24 @@ def log_gamma_kernel(a: torch.Tensor, u: torch.Tensor, log_u: torch.Tensor | Non
     return a.log() - deviance(a, u, log_u) - stirling_remainder(a)
 
 
-def log_dirichlet_kernel(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Return ``sum(a log x) - log B(a)`` over the last dimension, for ``a, x > 0`` and ``sum x = 1``.
+def log_dirichlet_kernel(a: torch.Tensor, x: torch.Tensor, dim: int = -1) -> torch.Tensor:
+    """Return ``sum(a log x) - log B(a)`` over a dimension, for ``a, x > 0`` and ``sum x = 1``.
 
     Example:
         >>> log_dirichlet_kernel(torch.ones(2), torch.tensor([0.5, 0.5]))
         tensor(-1.3863)
     """
-    total = a.sum(-1, keepdim=True)
-    remainder = stirling_remainder(torch.cat([a, total], -1))
-    of_parts = a.log() - deviance(a, total * x)
-    return of_parts.sum(-1) - total.squeeze(-1).log() + remainder[..., -1] - remainder[..., :-1].sum(-1)
+    total = a.sum(dim, keepdim=True)
+    remainder = stirling_remainder(torch.cat([a, total], dim))
+    of_total, of_each = remainder.select(dim, -1), remainder.narrow(dim, 0, a.shape[dim])
+    of_parts = a.log() - deviance(a, total * x) - of_each
+    return of_parts.sum(dim) - total.squeeze(dim).log() + of_total
 
 
 def log_beta_kernel(a: torch.Tensor, b: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return ``a log x + b log y - log B(a, b)`` for ``y = 1 - x``."""
     a, b, x, y = torch.broadcast_tensors(a, b, x, y)
-    return log_dirichlet_kernel(torch.stack([a, b], -1), torch.stack([x, y], -1))
+    return log_dirichlet_kernel(torch.stack([a, b]), torch.stack([x, y]), dim=0)
 
 
 def log_gamma_half_ratio(a: torch.Tensor) -> torch.Tensor:

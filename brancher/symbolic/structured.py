@@ -33,7 +33,7 @@ def structured_posterior(latents: Sequence[RandomVariable]) -> list[RandomVariab
         latents: latent variables, in the order of declaration.
 
     Raises:
-        InferenceError: a law has no arguments that could be learned.
+        InferenceError: a law has no arguments that could be learned, or a variable has data points.
     """
     first = _first_arguments(latents)
     twins: dict[int, Expression] = {}
@@ -104,6 +104,12 @@ def _first_arguments(latents: Sequence[RandomVariable]) -> dict[str, dict[str, t
     with alone():
         record = trace(program).get_trace()
     for variable in latents:
+        if variable.name in program.rows:
+            raise InferenceError(
+                f"variable '{variable.name}': expected latent variables without data points for a structured "
+                f"posterior, got one for each of {program.rows[variable.name].present}; give a posterior by "
+                "hand, or sample with inference.NUTS(), which sums discrete variables out"
+            )
         fn = record.nodes[variable.name].fn
         while hasattr(fn, "base_dist"):
             fn = fn.base_dist

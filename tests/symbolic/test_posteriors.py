@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from brancher.errors import InferenceError
 from brancher.symbolic import (
     BF,
     BernoulliVariable,
@@ -108,3 +109,14 @@ def test_logistic_regression_of_minibatches_agrees_with_nuts_of_all_rows() -> No
     np.testing.assert_allclose(found.mean(0), exact.mean(0), atol=0.06)
     # Wide by 3 if minibatches were not scaled up to all rows.
     np.testing.assert_allclose(found.std(0), exact.std(0), rtol=0.2)
+
+
+def test_structured_posterior_of_a_variable_with_data_points_error() -> None:
+    share = BetaVariable(1.0, 1.0, "share")
+    is_high = BernoulliVariable(
+        probs=share * RootVariable(np.ones(3), "one", is_observed=True), name="is_high"
+    )
+    y = NormalVariable(4.0 * is_high, 1.0, "y")
+    y.observe(np.array([0.0, 4.0, 3.0]))
+    with pytest.raises(InferenceError, match=r"variable 'is_high'.*each of 3; .*NUTS"):
+        inference.perform_inference(ProbabilisticModel([y]), 2, progress=False)

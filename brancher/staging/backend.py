@@ -68,7 +68,7 @@ _SETTINGS = {
 
 #: Graphs of so few entries, or of rows this short, get plain loops: vectors do not repay their masks and
 #: shuffles (a mixture of two: 45 us with them, 31 without), nor their headers' compilation.
-_FEW, _ROW = 64, 16
+_FEW, _ROW = 64, 8
 
 
 def self_test() -> list[str]:
@@ -190,6 +190,15 @@ def is_stand_in(tensor: Tensor) -> bool:
     from torch._subclasses.fake_tensor import FakeTensor
 
     return isinstance(tensor, FakeTensor)
+
+
+def stand_in_for_all(inputs: Sequence[torch.fx.Node]) -> bool:
+    """Give every input of a recorded graph a stand-in in its meta; false where there is no example of one."""
+    known: list[Any] = [value for node in inputs if is_stand_in(value := node.meta["val"])]
+    for node in inputs:
+        if known and not is_stand_in(node.meta["val"]):
+            node.meta["val"] = known[0].fake_mode.from_tensor(node.meta["val"].detach())
+    return bool(known)
 
 
 def functional(

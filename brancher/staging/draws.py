@@ -27,8 +27,8 @@ ONE_BY_ONE = 15
 FEWEST_DRAWS = 16
 
 
-def draw_together(graph: GraphModule, compile: Callable[[Loop], LoopCode | None], infer: Infer) -> None:
-    """Join small draws that follow each other in a functional graph, in place.
+def draw_together(graph: GraphModule, compile: Callable[[Loop], LoopCode | None], infer: Infer) -> bool:
+    """Join small draws that follow each other in a functional graph, in place; false where there are none.
 
     Args:
         graph: the graph.
@@ -37,10 +37,13 @@ def draw_together(graph: GraphModule, compile: Callable[[Loop], LoopCode | None]
     """
     drawing = [node for node in graph.graph.nodes if node.op == "call_function" and has_effect(node)]
     drawing = [node for node in drawing if node.target is not _aten.copy_.default]
+    found = False
     for kind, group in itertools.groupby(drawing, _kind):
         nodes = list(group)
         if kind is not None and len(nodes) >= FEWEST_DRAWS and _are_one_by_one(*kind[0]):
             _Together(graph.graph, nodes, infer).draw(compile)
+            found = True
+    return found
 
 
 def _kind(node: Node) -> Any:

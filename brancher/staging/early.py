@@ -31,7 +31,7 @@ FEWEST_NODES = 500
 #: A graph that still has so many operations is tried again, with fewer of them joined: what is joined within
 #: one turn parts it from the next.
 MOST_NODES = 1500
-FEWEST_JOINED = (8, 48, 384)
+FEWEST_JOINED = (8, 64)
 
 _FILLED = {_aten.ones_like.default: 1, _aten.zeros_like.default: 0}
 
@@ -39,7 +39,9 @@ _FILLED = {_aten.ones_like.default: 1, _aten.zeros_like.default: 0}
 def shorten(
     recorded: GraphModule, own: set[int], compile_loop: Callable[[Loop], LoopCode | None]
 ) -> GraphModule:
-    """Return a recorded graph with its loops joined and rolled; itself where it mutates too much for that.
+    """Return a recorded graph with its loops joined and rolled; itself where none wait for each other.
+
+    So it does where the graph mutates more than its inputs at its end.
 
     Args:
         recorded: it stays as it is.
@@ -54,30 +56,32 @@ def shorten(
         graph.graph.output(graph.graph.graph_copy(recorded.graph, {}))
         if not settle(graph, own):
             return recorded
-        _shorten(graph, fewest, compile_loop)
-        if len(graph.graph.nodes) < len(best.graph.nodes):
+        found = _shorten(graph, fewest, compile_loop)
+        if found and len(graph.graph.nodes) < len(best.graph.nodes):
             forget(numbers_of(best))
             best = graph
         else:
             forget(numbers_of(graph))
-        if len(best.graph.nodes) - len(best.graph.find_nodes(op="placeholder")) < MOST_NODES:
+        if len(graph.graph.nodes) - len(graph.graph.find_nodes(op="placeholder")) < MOST_NODES:
             break
     return best
 
 
-def _shorten(graph: GraphModule, fewest: int, compile_loop: Callable[[Loop], LoopCode | None]) -> None:
-    """Join and roll, where at least so many operations are alike."""
+def _shorten(graph: GraphModule, fewest: int, compile_loop: Callable[[Loop], LoopCode | None]) -> bool:
+    """Join and roll, where at least so many operations are alike; false where no draws and no turns were."""
     for place, node in enumerate(graph.graph.nodes):
         node.meta[PLACE] = place
     infer = Shared()
     infer.settle(graph.graph)
     merge_equal(graph.graph)
-    draw_together(graph, compile_loop, infer)
+    found = draw_together(graph, compile_loop, infer)
     join_lanes(graph, infer, fewest)
     while roll(graph, compile_loop, infer) or roll(graph, compile_loop, infer, draws_apart=False):
+        found = True
         join_lanes(graph, infer, fewest)
     graph.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or has_effect(node))
     graph.recompile()
+    return found
 
 
 def settle(graph: GraphModule, own: set[int]) -> bool:
@@ -91,6 +95,8 @@ def settle(graph: GraphModule, own: set[int]) -> bool:
     """
     nodes = list(graph.graph.nodes)
     inputs = [node for node in nodes if node.op == "placeholder"]
+    if any(node.op == "get_attr" for node in nodes) or not backend.stand_in_for_all(inputs):
+        return False
     mine = {inputs[i] for i in own}
     writes = [node for node in nodes if node.op == "call_function" and _mutates(node)]
     copies = [node for node in writes if node.target is _aten.copy_.default]

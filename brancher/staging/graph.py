@@ -142,6 +142,7 @@ def _lift(graph: GraphModule, outside: dict[int, Tensor], name: str) -> list[Ten
             if place is None:
                 with graph.graph.inserting_after(last[-1]) if last else graph.graph.inserting_before():
                     place = graph.graph.placeholder(f"captured_{len(captured)}")
+                place.meta["val"] = value
                 last.append(place)
                 places[id(real)] = place
                 captured.append(real)

@@ -80,7 +80,17 @@ _KNOWN_SCOPED = {
     ),
 }
 _KNOWN_CALLED = {
-    *("max_propagate_nan", "min_propagate_nan", "static_cast", "decltype", "for", "if", "double", "float"),
+    *(
+        "__builtin_memcpy",
+        "max_propagate_nan",
+        "min_propagate_nan",
+        "static_cast",
+        "decltype",
+        "for",
+        "if",
+        "double",
+        "float",
+    ),
     *("int64_t", "int32_t", "bool", "while", "switch", "return", "sizeof", "pragma", "uint8_t"),
 }
 

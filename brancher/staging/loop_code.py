@@ -117,8 +117,8 @@ class _Rows:
         for table in self.loop.tables:
             size = math.prod(table.shape) * self._item
             for row in range(table.head):
-                target = f"out[{table.start * self._item + row * size}L + i] = in{number}[i]"
-                lines.append(f"  for (int64_t i = 0; i < {size}L; ++i) {target};\n")
+                target = f"out + {table.start * self._item + row * size}L"
+                lines.append(f"  __builtin_memcpy({target}, in{number}, {size}L);\n")
                 number += 1
         return lines
 
@@ -147,8 +147,7 @@ class _Rows:
             size = math.prod(table.shape) * self._item
             lines.append(
                 f"    {{ RAIIAtenTensorHandle row(made[{index}]);\n"
-                f"      const char* from = (const char*)(row.data_ptr()); char* to = {self.result(index)};\n"
-                f"      for (int64_t i = 0; i < {size}L; ++i) to[i] = from[i]; }}\n"
+                f"      __builtin_memcpy({self.result(index)}, row.data_ptr(), {size}L); }}\n"
             )
         return lines
 
@@ -248,5 +247,5 @@ class _Turn:
             given = ", ".join(f"({kind}*)({self.pointers[each]})" for kind, each in pointers)
             text.append(f"    {name}_{kernel}({given});\n")
         for to, source, size in self._copies:
-            text.append(f"    for (int64_t i = 0; i < {size}L; ++i) ({to})[i] = ({source})[i];\n")
+            text.append(f"    __builtin_memcpy({to}, {source}, {size}L);\n")
         return text

@@ -19,8 +19,8 @@ from torch.fx.node import map_arg
 from brancher.staging.agenda import has_effect, value_of
 from brancher.staging.rows import row_of
 
-#: So many turns are worth a loop.
-FEWEST_TURNS = 8
+#: So many turns are worth a loop. Fewer take the compiler a bearable time, their values stay in registers.
+FEWEST_TURNS = 32
 #: A turn has at most this many operations.
 LONGEST_TURN = 1024
 #: How many lengths of a turn are tried at one place.

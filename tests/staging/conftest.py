@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from brancher.staging import cache, compiled, early, native
+from brancher.staging import cache, compiled, early, native, periods
 from brancher.staging.loops import Loop, LoopCode
 
 
@@ -32,8 +32,9 @@ def compiler() -> str:
 
 @pytest.fixture
 def small_graphs_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for loops in every graph."""
+    """Look for loops in every graph, of few turns as well."""
     monkeypatch.setattr(early, "FEWEST_NODES", 0)
+    monkeypatch.setattr(periods, "FEWEST_TURNS", 8)
 
 
 @pytest.fixture

@@ -258,6 +258,22 @@ def test_refused_loop_stays_unrolled() -> None:
     torch.testing.assert_close(graph(x, y, b)[0], first_order(x, y, b))
 
 
+def test_loop_reads_tensors_from_outside() -> None:
+    rates, b = torch.linspace(0.1, 0.9, T), torch.tensor(0.5)
+
+    def outside(x: Tensor) -> Tensor:
+        state = x[0]
+        for t in range(1, T):
+            state = rates[t] * state + b * x[t] + torch.tensor([0.5, 0.25]).sum()
+        return state
+
+    x = torch.rand(T)
+    traced = record(outside, (x,), "outside")
+    graph = shorten(traced.graph, set(range(1 + len(traced.captured))), lambda loop: LoopCode("loop", "", ""))
+    assert max(turns_of(graph)) >= T - 8
+    torch.testing.assert_close(graph(x, *traced.captured)[0], outside(x))
+
+
 def test_only_the_last_state_takes_no_room_for_the_others() -> None:
     def last(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
         state = x[0]

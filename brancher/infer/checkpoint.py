@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from brancher.errors import FileFormatError
+from brancher.infer.autoguide.module import GuideModule
 from brancher.infer.elbo import ELBO
 from brancher.optim.state import check as check_optimizer_state
 from brancher.params import current_store
@@ -30,6 +31,7 @@ def _state(svi: SVI) -> dict[str, Any]:
     return {
         "params": current_store().pack(),
         "modules": {role: _tensors(fn) for role, fn in _modules(svi).items()},
+        "guide": svi.guide.registered_name if isinstance(svi.guide, GuideModule) else "",
         "optim": svi.optim.state_dict(),
         "loss": svi.loss.state_dict() if isinstance(svi.loss, ELBO) else {},
         "steps": svi.steps,
@@ -64,6 +66,8 @@ def load(svi: SVI, path: str | os.PathLike[str]) -> None:
 
 def _put(svi: SVI, state: Mapping[str, Any]) -> None:
     current_store().unpack(state["params"])
+    if isinstance(svi.guide, GuideModule) and state.get("guide"):
+        svi.guide.take_name(state["guide"])
     for role, module in _modules(svi).items():
         _write(module, state["modules"].get(role, {}))
     svi.optim.load_state_dict(state["optim"], expected=[])

@@ -6,6 +6,7 @@ import copy
 import pickle
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -87,11 +88,10 @@ class GuideModule(Holder):
         """
         if self._is_part:
             return
-        store, face, number = current_store(), self._face(), 0
-        if store.get_module(self._name) is face:
-            return  # a name that has become free since does not change it: a step may be under way
-        while True:
-            name = f"{self.prefix}_{number}" if number else self.prefix
+        store, face = current_store(), self._face()
+        numbered = (f"{self.prefix}_{number}" if number else self.prefix for number in count())
+        # The name that it has, first: one that has become free since must not change it in mid-step.
+        for name in chain([self._name], numbered):
             other = store.get_module(name)
             if other is face:
                 break
@@ -100,8 +100,17 @@ class GuideModule(Holder):
                     store.unregister_module(name)
                 store.register_module(name, face)
                 break
-            number += 1
         self._name = name
+
+    def take_name(self, name: str) -> None:
+        """Take the name that a guide had when it was saved, unless the store knows this one already."""
+        if current_store().get_module(self._name) is not self._face():
+            self._name = name
+
+    @property
+    def registered_name(self) -> str:
+        """First part of the parameters' names in the store."""
+        return self._name
 
     def _face(self) -> Face:
         if not self._faces:

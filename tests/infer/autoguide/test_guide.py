@@ -305,6 +305,25 @@ def test_name_of_a_guide_that_is_gone_is_free() -> None:
     assert get_param_store().leaf("AutoNormal.locs.x") is guide.all_places()["locs.x"].leaf
 
 
+def test_checkpoint_of_the_second_guide_of_a_store_is_its_own(tmp_path: Any) -> None:
+    def model() -> None:
+        sample("y", dist.Normal(sample("x", dist.Normal(0.0, 1.0)), 1.0), obs=torch.tensor(3.0))
+
+    def make() -> SVI:
+        return SVI(model, AutoNormal(model), optim.Adam({"lr": 0.1}))
+
+    other, svi = make(), make()
+    other.step()
+    for _ in range(5):
+        svi.step()
+    svi.save(tmp_path / "svi")
+    expected = [svi.step() for _ in range(3)]
+    with ParamStore():
+        again = make()
+        again.load(tmp_path / "svi")
+        assert [again.step() for _ in range(3)] == expected
+
+
 @pytest.mark.usefixtures("recorded")
 def test_older_guide_that_goes_in_mid_step_takes_no_gradient_with_it() -> None:
     def model() -> None:

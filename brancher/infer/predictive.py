@@ -43,6 +43,10 @@ class _Unasked(mask):
         """Leave the site as it is."""
 
 
+#: One for all calls: the handlers in force are a part of what a compiled call is known by.
+_UNASKED = _Unasked()
+
+
 class _Draw(NamedTuple):
     """How the draws of one call are made."""
 
@@ -149,7 +153,7 @@ class Predictive:
         if self._compiled is not None:
             names = tuple(site.name for site in draw.sites)
             way = self._compiled.way(draw.choice, self._run, args, kwargs, names)
-        with _Unasked():
+        with _UNASKED:
             values = replicate(way, draw.run, draw.read, draw.layout, self.num_samples, self.batch_size)
         shown = [site for site in draw.sites if site.name != "_RETURN"]
         dims, coords = labels_of(shown, draw.layout.traces[0])
@@ -211,7 +215,7 @@ class Predictive:
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Draw:
         run = self._run(args, kwargs)
-        with _Unasked():
+        with _UNASKED:
             layout = lay_out(run, self.posterior_samples)
         self._check_names(layout)
         sites = self._chosen(layout.traces[0])

@@ -12,7 +12,7 @@ from brancher.distributions.gamma import Gamma
 from brancher.distributions.odds import Odds
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters, promote
 from brancher.distributions.shapes import Size
-from brancher.distributions.special import deviance, log_binomial_kernel, stirling_remainder
+from brancher.distributions.special import deviance, stirling_remainder
 
 _COUNTABLE = 1e18  # torch counts in 64 bits, and returns a negative number beyond
 
@@ -87,8 +87,7 @@ class Binomial(Odds, td.Binomial, Distribution):  # type: ignore[override]
         if self._validate_args:
             self._validate_sample(value)
         count, total = torch.broadcast_tensors(value.to(self._param.dtype), self.total_count)
-        counts = torch.stack([count, total - count], -1)
-        return log_binomial_kernel(counts, self._pair_of_probs(), self._pair_of_logs())
+        return self._log_of_counts(count, total - count)
 
 
 class NegativeBinomial(Odds, td.NegativeBinomial, Distribution):  # type: ignore[override]
@@ -144,8 +143,7 @@ class NegativeBinomial(Odds, td.NegativeBinomial, Distribution):  # type: ignore
         total = count + failures
         # Without failures and successes the law is certain.
         share = torch.where(total > 0, failures / torch.where(total > 0, total, 1.0), 1.0)
-        counts = torch.stack([count, failures], -1)
-        return log_binomial_kernel(counts, self._pair_of_probs(), self._pair_of_logs()) + share.log()
+        return self._log_of_counts(count, failures) + share.log()
 
 
 class Geometric(Odds, td.Geometric, Distribution):

@@ -11,7 +11,6 @@ from brancher.distributions.beta_binomial import BetaBinomial
 from brancher.distributions.constraints import integer
 from brancher.distributions.counts import Binomial
 from brancher.distributions.shapes import Size
-from brancher.distributions.special import log_binomial_kernel
 
 
 class ExtendedBinomial(Binomial):
@@ -45,8 +44,7 @@ class ExtendedBinomial(Binomial):
         count, total = torch.broadcast_tensors(value.to(self._param.dtype), self.total_count)
         is_inside = (count >= 0) & (count <= total)
         count, total = torch.where(is_inside, count, 0.0), torch.where(is_inside, total, 0.0)
-        counts = torch.stack([count, total - count], -1)
-        log_prob = log_binomial_kernel(counts, self._pair_of_probs(), self._pair_of_logs())
+        log_prob = self._log_of_counts(count, total - count)
         return torch.where(is_inside, log_prob, -torch.inf)
 
     def sample(self, sample_shape: Size = ()) -> torch.Tensor:

@@ -9,7 +9,7 @@ from torch.distributions.utils import lazy_property
 from torch.nn.functional import logsigmoid
 
 from brancher.distributions.parameters import one_of, promote
-from brancher.distributions.special import xlog1py, xlogy
+from brancher.distributions.special import log_binomial_kernel, xlog1py, xlogy
 
 
 class Odds:
@@ -58,15 +58,16 @@ class Odds:
             return weighed(weight, logsigmoid(-self.logits))
         return xlog1py(weight, -self.probs)
 
-    def _pair_of_probs(self) -> torch.Tensor:
-        """Return success and failure probabilities, stacked last."""
-        return torch.stack([self.probs, self._failure_probs()], -1)
-
-    def _pair_of_logs(self) -> torch.Tensor | None:
-        """Return their logarithms where log-odds keep what probabilities would lose."""
-        if not self._is_logits:
-            return None
-        return torch.stack([logsigmoid(self.logits), logsigmoid(-self.logits)], -1)
+    def _log_of_counts(self, successes: torch.Tensor, failures: torch.Tensor) -> torch.Tensor:
+        """Return the binomial log-probability of two counts of one shape."""
+        # Pairs stand in front: a loop over the last dimension, which may be long, is the fast one.
+        padding = (1,) * (successes.dim() - self._param.dim())
+        shape = (2, *padding, *self._param.shape)
+        probs = torch.stack([self.probs, self._failure_probs()]).reshape(shape)
+        logs = None  # needed where log-odds keep what probabilities would lose
+        if self._is_logits:
+            logs = torch.stack([logsigmoid(self.logits), logsigmoid(-self.logits)]).reshape(shape)
+        return log_binomial_kernel(torch.stack([successes, failures]), probs, logs, dim=0)
 
 
 def weighed(weight: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:

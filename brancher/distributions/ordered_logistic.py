@@ -50,6 +50,18 @@ class OrderedLogistic(Categorical):
         self.cutpoints = cutpoints.expand(shape + cutpoints.shape[-1:])
         super().__init__(logits=_log_masses(self.predictor, self.cutpoints), validate_args=validate_args)
 
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """Log-probability in nats, from the two cutpoints around the value alone."""
+        if self._validate_args:
+            self._validate_sample(value)
+        value, predictor = torch.broadcast_tensors(value.long(), self.predictor)
+        count = self.cutpoints.shape[-1]
+        cutpoints = self.cutpoints.expand((*value.shape, count))
+        below = cutpoints.gather(-1, (value - 1).clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        above = cutpoints.gather(-1, value.clamp(max=count - 1).unsqueeze(-1)).squeeze(-1)
+        low, high = torch.where(value == 0, -torch.inf, below), torch.where(value == count, torch.inf, above)
+        return logsigmoid(high - predictor) + logsigmoid(predictor - low) + log1mexp(low - high)
+
 
 def _log_masses(predictor: torch.Tensor, cutpoints: torch.Tensor) -> torch.Tensor:
     distance = cutpoints - predictor.unsqueeze(-1)

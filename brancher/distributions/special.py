@@ -182,8 +182,8 @@ def log_dirichlet_kernel(a: torch.Tensor, x: torch.Tensor, dim: int = -1) -> tor
     total = a.sum(dim, keepdim=True)
     remainder = stirling_remainder(torch.cat([a, total], dim))
     of_total, of_each = remainder.select(dim, -1), remainder.narrow(dim, 0, a.shape[dim])
-    of_parts = a.log() - deviance(a, total * x) - of_each
-    return of_parts.sum(dim) - total.squeeze(dim).log() + of_total
+    of_parts = a.log() - deviance(a, total * x)
+    return of_parts.sum(dim) - total.squeeze(dim).log() + of_total - of_each.sum(dim)
 
 
 def log_beta_kernel(a: torch.Tensor, b: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -206,21 +206,23 @@ def log_gamma_half_ratio(a: torch.Tensor) -> torch.Tensor:
 
 
 def log_binomial_kernel(
-    counts: torch.Tensor, probs: torch.Tensor, log_probs: torch.Tensor | None = None
+    counts: torch.Tensor, probs: torch.Tensor, log_probs: torch.Tensor | None = None, dim: int = -1
 ) -> torch.Tensor:
-    """Return ``lgamma(n + 1) - sum lgamma(k + 1) + sum k log p`` over the last dimension, n = sum k.
+    """Return ``lgamma(n + 1) - sum lgamma(k + 1) + sum k log p`` over a dimension, n = sum k.
 
     Args:
-        counts: k >= 0, shape (..., K); need not be integer.
-        probs: p, shape (..., K), summing to one.
+        counts: k >= 0; need not be integer.
+        probs: p, summing to one.
         log_probs: log p, for probabilities that underflow.
+        dim: the dimension.
 
     Example:
         >>> log_binomial_kernel(torch.tensor([1.0, 1.0]), torch.tensor([0.5, 0.5])).exp()
         tensor(0.5000)
     """
-    total = counts.sum(-1, keepdim=True)
+    total = counts.sum(dim, keepdim=True)
     log_mean = None if log_probs is None else torch.where(total > 0, total, 1.0).log() + log_probs
-    remainder = stirling_remainder(torch.cat([total, counts], -1))
+    remainder = stirling_remainder(torch.cat([total, counts], dim))
+    of_total, of_each = remainder.select(dim, 0), remainder.narrow(dim, 1, counts.shape[dim])
     spread = deviance(counts, total * probs, log_mean)
-    return remainder[..., 0] - remainder[..., 1:].sum(-1) - spread.sum(-1)
+    return of_total - of_each.sum(dim) - spread.sum(dim)  # remainders of a certain count cancel exactly

@@ -32,13 +32,16 @@ class validation_enabled(ContextDecorator):  # noqa: N801 - a context manager, c
 
     def __init__(self, is_validate: bool = True) -> None:
         self._wanted = bool(is_validate)
+        self._before: tuple[bool, ...] = ()  # one object may be entered again inside itself
 
     def __enter__(self) -> None:
-        self._before = _ENABLED.get()
+        self._before = (*self._before, _ENABLED.get())
         _ENABLED.set(self._wanted)
 
     def __exit__(self, *_: object) -> None:
-        _ENABLED.set(self._before)
+        *before, last = self._before
+        _ENABLED.set(last)
+        self._before = tuple(before)
 
     def _recreate_cm(self) -> validation_enabled:
         return validation_enabled(self._wanted)  # a function that is decorated may be running more than once

@@ -31,8 +31,19 @@ def _is_for_library(matrix: Tensor) -> bool:
     return matrix.is_floating_point() and (size >= 2**22 or (size >= 2**17 and 16 <= row < 128))
 
 
+def _one_in_a_row(base: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """Add to one entry of every row, as the gradient of picking one does, by comparing places with it."""
+    if base.dim() == 0 or index.shape[dim] != 1 or index.numel() * base.shape[dim] != base.numel():
+        return NotImplemented  # type: ignore[no-any-return]
+    places = [1] * base.dim()
+    places[dim] = base.shape[dim]
+    is_here = torch.arange(base.shape[dim], device=base.device).reshape(places) == index
+    return torch.where(is_here, base + source.narrow(dim, 0, 1), base)
+
+
 #: Decompositions in place of Inductor's.
 OWN_RULES: dict[Any, Callable[..., Tensor]] = {
     torch.ops.aten.bernoulli.default: _bernoulli,
     torch.ops.aten.mv.default: _matrix_by_vector,
+    torch.ops.aten.scatter_add.default: _one_in_a_row,
 }

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from brancher.distributions import OrderedLogistic
+from brancher.distributions import Categorical, OrderedLogistic
 from brancher.errors import DistributionError
 
 
@@ -41,3 +41,16 @@ def test_cutpoints_out_of_order_error() -> None:
 def test_no_cutpoint_error() -> None:
     with pytest.raises(DistributionError, match="cutpoints"):
         OrderedLogistic(torch.tensor(0.0), torch.zeros(0))
+
+
+def test_density_of_a_value_is_that_of_the_table_of_masses() -> None:
+    torch.manual_seed(0)
+    predictor = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    cutpoints = torch.randn(5, dtype=torch.float64).sort()[0].requires_grad_()
+    d = OrderedLogistic(predictor, cutpoints)
+    value = torch.randint(6, (7, 4, 3))
+    got, table = d.log_prob(value), Categorical(logits=d.logits).log_prob(value)
+    torch.testing.assert_close(got, table)
+    slopes = [torch.autograd.grad(total.sum(), (predictor, cutpoints)) for total in (got, table)]
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other)

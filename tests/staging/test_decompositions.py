@@ -1,4 +1,4 @@
-"""A matrix times a vector, by a loop or by the library."""
+"""What Inductor is given in place of its own rules."""
 
 from __future__ import annotations
 
@@ -55,3 +55,27 @@ def test_products_are_right(shape: tuple[int, int], dtype: torch.dtype, transpos
         # Sums of up to 4096 terms, in another order.
         torch.testing.assert_close(got, exact, rtol=2e-5, atol=2e-4 if dtype == torch.float32 else 1e-12)
     assert staged.counters.compiles + staged.counters.loads == 1
+
+
+def picked(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    table = table.detach().requires_grad_()
+    chosen = table.log_softmax(-1).gather(-1, index)
+    return chosen.detach(), torch.autograd.grad(chosen.sin().sum(), table)[0]
+
+
+@pytest.mark.parametrize(("count", "scattered"), [(1, 0), (3, 1)])
+def test_one_entry_in_a_row_is_added_by_comparison(count: int, scattered: int) -> None:
+    torch.manual_seed(0)
+    table, index = torch.randn(40, 7), torch.randint(7, (40, count))
+    graph = purify(record(picked, (table, index), "f"), [table, index]).graph
+    targets = [node.target for node in graph.graph.nodes]
+    assert targets.count(_aten.scatter_add.default) == scattered
+    staged = stage(picked, name="f")
+    for got, exact in zip(staged(table, index), picked(table, index), strict=True):
+        torch.testing.assert_close(got, exact)
+
+
+def test_entries_that_are_added_to_less_than_all_rows() -> None:
+    base, index, source = torch.randn(5, 4), torch.randint(4, (3, 1)), torch.randn(3, 1)
+    staged = stage(lambda b, i, s: b.scatter_add(1, i, s), name="f")
+    torch.testing.assert_close(staged(base, index, source), base.scatter_add(1, index, source))

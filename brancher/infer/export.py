@@ -32,7 +32,7 @@ def export(what: Predictive | Callable[..., Any], path: str | os.PathLike[str], 
         The path written.
 
     Raises:
-        InferenceTypeError: ``what`` is no function.
+        InferenceTypeError: ``what`` is no function, or ``path`` no path.
         StagingError: it depends on the value of a tensor in Python, or its draws can not run together.
 
     Example:
@@ -43,6 +43,11 @@ def export(what: Predictive | Callable[..., Any], path: str | os.PathLike[str], 
         >>> torch.export.load(path).module()(torch.tensor(3.0))["y"].shape
         torch.Size([100])
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InferenceTypeError(
+            f"export: expected a path as the second argument, got {type(path).__name__}; write export(what, "
+            "'program.pt2', *args)"
+        )
     if not callable(what):
         raise InferenceTypeError(
             f"export: expected a Predictive or a function, got {type(what).__name__}; write "

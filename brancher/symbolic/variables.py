@@ -178,6 +178,14 @@ class RandomVariable(Variable):
         )
         self._options = {self._argument(key).keyword: value for key, value in self.options.items()}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        family: Family | None = getattr(type(self), "family", None)
+        if family is not None and family.argument(name) is not None:
+            raise SiteError(
+                f"variable '{self.name}': expected '{name}' when it is made, got an assignment; make another"
+            )
+        super().__setattr__(name, value)
+
     @classmethod
     def _argument(cls, key: str) -> Argument:
         found = cls.family.argument(key)
@@ -249,8 +257,7 @@ class RandomVariable(Variable):
             if value.rank < own:
                 raise SiteError(
                     f"variable '{self.name}': expected argument '{keyword}' with at least {own} "
-                    "dimensions, got "
-                    f"shape {tuple(value.shape)}"
+                    f"dimensions, got shape {tuple(value.shape)}"
                 )
             free = max(free, value.rank - own)
         arguments = {

@@ -179,6 +179,8 @@ print(*map(float, f(torch.tensor(0.7), torch.tensor(0.9))))"""
 def test_export_refusals(tmp_path):
     with pytest.raises(InferenceTypeError, match="a Predictive or a function, got int"):
         export(3, tmp_path / "f.pt2")
+    with pytest.raises(InferenceTypeError, match="expected a path as the second argument, got Tensor"):
+        export(Predictive(line, DRAWS), X)
     with pytest.raises(InferenceError, match="expected draws that run together"):
         export(Predictive(line, DRAWS, parallel=False), tmp_path / "f.pt2", X)
     with pytest.raises(StagingError, match="depends on a tensor's value"):

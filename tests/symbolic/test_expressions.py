@@ -187,6 +187,12 @@ def test_operation_on_shapes_that_do_not_fit_error_names_variable_and_shapes() -
         model.get_sample(4)
 
 
+def test_assigned_argument_error() -> None:
+    a = NormalVariable(0.0, 1.0, "a")
+    with pytest.raises(SiteError, match="variable 'a': expected 'loc' when it is made, got an assignment"):
+        a.loc = 3.0  # type: ignore[attr-defined]
+
+
 def test_text_is_no_operand_error() -> None:
     with pytest.raises(SiteTypeError, match="str"):
         NormalVariable(0.0, 1.0, "a") + "b"

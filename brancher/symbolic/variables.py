@@ -179,8 +179,7 @@ class RandomVariable(Variable):
         self._options = {self._argument(key).keyword: value for key, value in self.options.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        family: Family | None = getattr(type(self), "family", None)
-        if family is not None and family.argument(name) is not None:
+        if (family := getattr(type(self), "family", None)) and family.argument(name):
             raise SiteError(
                 f"variable '{self.name}': expected '{name}' when it is made, got an assignment; make another"
             )

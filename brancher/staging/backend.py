@@ -27,7 +27,13 @@ import torch
 
 from brancher.staging.decompositions import OWN_RULES
 from brancher.staging.garbage import no_collection
-from brancher.staging.inductor import known_vector_unit, late_templates, loops_as_calls, rules_of_types_once
+from brancher.staging.inductor import (
+    draws_in_turn,
+    known_vector_unit,
+    late_templates,
+    loops_as_calls,
+    rules_of_types_once,
+)
 
 Tensor = torch.Tensor
 Runner = Callable[[list[Tensor]], Sequence[Tensor]]
@@ -49,6 +55,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "torch._inductor.graph": ("GraphLowering",),
     "torch._inductor.ir": ("ExternKernel", "ExternKernelOut", "FixedLayout", "TensorBox"),
     "torch._inductor.lowering": ("register_lowering",),
+    "torch._inductor.custom_graph_pass": ("CustomGraphPass",),
+    "torch._inductor.fx_passes.post_grad": ("_chain_random_ops_for_ordering",),
     "torch._inductor.dtype_propagation": ("DtypePropagationOpsHandler",),
     "torch._inductor.utils": ("op_dtype_propagation_rules",),
     "torch._inductor.cpp_builder": ("CppBuilder", "CppTorchDeviceOptions"),
@@ -64,6 +72,8 @@ _SETTINGS = {
     "size_asserts": False,  # the guard has compared every size and stride
     "cpp.min_chunk_size": 4096,  # entries a thread: with 512, waking threads took 14 times what they did
 }
+#: Where passes of ours run.
+_PASSES = ("joint_custom_pre_pass", "post_grad_custom_pre_pass")
 
 
 #: Graphs of so few entries, or of rows this short, get plain loops: vectors do not repay their masks and
@@ -96,7 +106,7 @@ def _missing_hooks() -> list[str]:
     from torch._inductor.graph import GraphLowering
 
     missing = [] if hasattr(GraphLowering, "save_output_code") else ["GraphLowering.save_output_code"]
-    for name in _SETTINGS:
+    for name in (*_SETTINGS, *_PASSES):
         holder: Any = settings
         for part in name.split("."):
             holder = getattr(holder, part, _NAMES)
@@ -272,13 +282,14 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
         from torch._inductor.graph import GraphLowering
 
         loops_as_calls()
+        passes = dict.fromkeys(_PASSES, draws_in_turn())
 
     def stop(code: str) -> None:
         raise _Captured(code)
 
     previous, keeper = GraphLowering.save_output_code, utils.preserve_rng_state
     plain = {"cpp.simdlen": 1} if _is_short(graph) else {}
-    with torch.no_grad(), no_collection(), _settings(**plain), rules_of_types_once():
+    with torch.no_grad(), no_collection(), _settings(**plain, **passes), rules_of_types_once():
         constant_fold_uniform_value(graph)
         GraphLowering.save_output_code = stop
         # Lowering draws nothing, and another thread may draw beside it: its numbers must not be taken back.
@@ -328,6 +339,8 @@ def compile_artifact(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> Ru
     with _quiet():
         from torch._inductor import standalone_compile
 
-    with torch.no_grad(), _settings(cpp_wrapper=False, force_disable_caches=False):
+        passes = dict.fromkeys(_PASSES, draws_in_turn())
+
+    with torch.no_grad(), _settings(cpp_wrapper=False, force_disable_caches=False, **passes):
         artifact = standalone_compile(graph, list(fakes), dynamic_shapes="from_example_inputs")
     return lambda tensors: artifact(*tensors)

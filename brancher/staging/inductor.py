@@ -37,6 +37,26 @@ def loops_as_calls() -> None:
         register_lowering(target, type_promotion_kind=None)(lower)
 
 
+@functools.cache
+def draws_in_turn() -> Any:
+    """A pass that ties random operations to their order, before Inductor replaces patterns.
+
+    Inductor ties them afterwards. Its pattern for rows picked by ``randperm``, which is there in a process
+    where anything has gone through its front door, moves the permutation behind draws that follow it.
+    """
+    from torch._inductor.custom_graph_pass import CustomGraphPass
+    from torch._inductor.fx_passes.post_grad import _chain_random_ops_for_ordering
+
+    class InTurn(CustomGraphPass):
+        def __call__(self, graph: torch.fx.Graph) -> None:
+            _chain_random_ops_for_ordering(graph)
+
+        def uuid(self) -> str:
+            return "brancher: draws in turn"
+
+    return InTurn()
+
+
 def _plain(kernel: Any, tensor: Any) -> Any:
     """A tensor with memory of its own from its first entry on."""
     made = kernel.require_contiguous(kernel.realize_input(tensor))

@@ -43,6 +43,17 @@ def score_sum(site: Message) -> torch.Tensor:
     return site.log_prob_sum
 
 
+def mask_of(site: Message) -> torch.Tensor | bool | None:
+    """Which entries of a site count, by handlers and by its distribution; None for all."""
+    mask: Any = site.mask
+    fn: Any = site.fn
+    while fn is not None:
+        if isinstance(fn, MaskedDistribution) and fn._mask is not True:
+            mask = fn._mask if mask is None else mask & fn._mask
+        fn = getattr(fn, "base_dist", None)
+    return mask  # type: ignore[no-any-return]
+
+
 def _log_prob(site: Message) -> torch.Tensor:
     if is_validating():
         _check_fits(site, "mask")

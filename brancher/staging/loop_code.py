@@ -49,7 +49,7 @@ def loop_code(loop: Loop, wrapper: str) -> LoopCode | None:
     start, end = text.find(scratch.ENTRY), text.find(_END)
     if start < 0 or end < 0:
         return None
-    # Numbered as they come: equal graphs give equal text.
+    # One library may hold several.
     name = f"cpp_fused_loop_{next(_numbers)}"
     kernels = _KERNEL.sub(lambda m: f"static void {name}_{m[1]}(", text[end + len(_END) :])
     count = loop.always + len(loop.columns) + sum(table.head for table in loop.tables)

@@ -41,8 +41,7 @@ class Shared:
 
     def of(self, value: Tensor) -> Tensor:
         """The one stand-in like this."""
-        key = (value.shape, value.stride(), value.dtype, value.device)
-        return self._values.setdefault(key, value)
+        return self._values.setdefault(_facts(value), value)
 
     def __call__(self, target: Any, *args: Any, **options: Any) -> Any:
         """What an operation gives for stand-ins, of which it gets one at least."""
@@ -60,9 +59,13 @@ def values(arguments: Any) -> Any:
     return map_arg(arguments, lambda node: node.meta["val"])
 
 
+def _facts(tensor: Tensor) -> Hashable:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
 def _key(argument: Any) -> Hashable:
     if isinstance(argument, Tensor):
-        return id(argument)
+        return _facts(argument)
     if isinstance(argument, (list, tuple)):
         return tuple(_key(each) for each in argument)
     if isinstance(argument, dict):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from brancher.staging import cache, compiled, early, native, periods
+from brancher.staging import cache, compiled, early, native, periods, stage
 from brancher.staging.loops import Loop, LoopCode
 
 
@@ -54,3 +55,19 @@ def loops(
 
     monkeypatch.setattr(compiled, "_compile_loop", watched)
     return found
+
+
+@pytest.fixture
+def agree() -> Callable[..., None]:
+    """Compares what a function gives compiled with what it gives, for the same random numbers."""
+
+    def compare(function: Callable[..., Any], args: list[torch.Tensor], tolerance: float) -> None:
+        torch.manual_seed(0)
+        expected = function(*args)
+        staged = stage(function)
+        staged.plan(*args)
+        torch.manual_seed(0)
+        for got, want in zip(staged(*args), expected, strict=True):
+            torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
+
+    return compare

@@ -39,9 +39,7 @@ class Knots(NamedTuple):
         """Images, or sources, and the logarithm of the forward derivative there; identity outside."""
         source = self.y if inverse else self.x
         inside, is_inside, k = _bins(source, at)
-        x0, x1, y0, y1, d0, d1 = (
-            part.gather(-1, k + step).squeeze(-1) for part in (self.x, self.y, self.slope) for step in (0, 1)
-        )
+        x0, x1, y0, y1, d0, d1 = _ends(k, self.x, self.y, self.slope)
         width, height = x1 - x0, y1 - y0
         steep = height / width
         curve = d0 + d1 - 2.0 * steep
@@ -82,9 +80,7 @@ class LinearKnots(NamedTuple):
         """Images, or sources, and the logarithm of the forward derivative there; identity outside."""
         source = self.y if inverse else self.x
         inside, is_inside, k = _bins(source, at)
-        x0, x1, y0, y1, d0, d1 = (
-            part.gather(-1, k + step).squeeze(-1) for part in (self.x, self.y, self.slope) for step in (0, 1)
-        )
+        x0, x1, y0, y1, d0, d1 = _ends(k, self.x, self.y, self.slope)
         split = self.split.gather(-1, k).squeeze(-1)
         width, rest = x1 - x0, 1.0 - split
         # Weights of the bin's start, which is 1, of its end and of the point between, whose image is y_mid.
@@ -110,6 +106,11 @@ class LinearKnots(NamedTuple):
         rise = torch.where(is_first, split * (y_mid - y0), rest * w1 * (y1 - y_mid)) * w_mid
         log_slope = rise.log() - 2.0 * under.log() - width.log()
         return torch.where(is_inside, result, at), torch.where(is_inside, log_slope, 0.0)
+
+
+def _ends(k: torch.Tensor, *parts: torch.Tensor) -> list[torch.Tensor]:
+    """The entries of each part at both ends of bin ``k``."""
+    return [part.gather(-1, k + step).squeeze(-1) for part in parts for step in (0, 1)]
 
 
 def knots_of(order: str, parts: Sequence[torch.Tensor], bound: float) -> Knots | LinearKnots:

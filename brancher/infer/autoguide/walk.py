@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch.distributions.transforms import Transform
 
-from brancher.distributions import MaskedDistribution
 from brancher.distributions.validation import validation_enabled
 from brancher.errors import GuideError
 from brancher.handlers import Message, Messenger, stack
+from brancher.handlers.density import mask_of
 from brancher.infer.autoguide.prototype import Latent, free_transform, is_enumerated
 
 Fn: TypeAlias = Callable[..., Any]
@@ -116,7 +116,7 @@ class Walk(Messenger):
     def _spot(self, latent: Latent, message: Message) -> Spot:
         support = message.fn.support
         transform = free_transform(support) if latent.is_bounded else latent.transform
-        return Spot(self.rows, support, transform, _mask_of(message), is_asked=True)
+        return Spot(self.rows, support, transform, mask_of(message), is_asked=True)
 
 
 def walk(
@@ -148,14 +148,3 @@ def walk(
             f"guide: expected the model to reach latent sites {sorted(missing)}, as in its first run, got a "
             "run without them; a guide needs the same sites in every call"
         )
-
-
-def _mask_of(message: Message) -> torch.Tensor | bool | None:
-    """Which entries of a site count, by handlers and by the distribution; None for all."""
-    mask: Any = message.mask
-    fn: Any = message.fn
-    while fn is not None:
-        if isinstance(fn, MaskedDistribution) and fn._mask is not True:
-            mask = fn._mask if mask is None else mask & fn._mask
-        fn = getattr(fn, "base_dist", None)
-    return mask  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, overload
 
 import torch
@@ -83,16 +84,25 @@ class ELBO(ABC):
         """Take back what :meth:`state_dict` gave."""
 
     @abstractmethod
-    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
-        """Turn one pair of traces into a share of the loss, averaged over its particles."""
+    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Any:
+        """What one pair of traces says: an :class:`Estimate`, averaged over its particles.
+
+        An objective that is no average over runs gives what its own :meth:`estimates` joins.
+        """
 
     def estimates(
         self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterator[Estimate]:
-        """Run guide and model and yield the shares; they add up to the loss.
+        """Run guide and model and yield the shares; they add up to the loss."""
+        repeats = 1 if self._plan(model, guide, args, kwargs)[0] else self.num_particles
+        for share in self.runs(model, guide, args, kwargs):
+            yield share if repeats == 1 else Estimate(share.loss / repeats, share.surrogate / repeats)
 
-        Arguments and structure are checked at the first sight of each model, guide and
-        argument shapes.
+    def runs(self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
+        """Run guide and model, and yield what :meth:`estimate` says of each pair of traces.
+
+        One run where particles are vectorized, else one a particle. Arguments and structure are checked at
+        the first sight of each model, guide and argument shapes.
         """
         is_watched = is_validating()
         is_new = is_watched and self._first_sight.is_new(model, guide, args, kwargs)
@@ -117,19 +127,26 @@ class ELBO(ABC):
                     explain(error, pair)
                 raise
             is_checked = False  # what holds for the first particle holds for the others
-            yield share if repeats == 1 else Estimate(share.loss / repeats, share.surrogate / repeats)
+            yield share
         if is_new:
             self._first_sight.seen(model, guide, args, kwargs)
 
-    def _share(self, pair: Callable[[], tuple[Trace, Trace]], size: int, is_watched: bool) -> Estimate:
+    def _share(self, pair: Callable[[], tuple[Trace, Trace]], size: int, is_watched: bool) -> Any:
         model_trace, guide_trace = pair()
         if is_validating() or (is_watched and names_differ(model_trace, guide_trace)):
             check_pair(model_trace, guide_trace)
-        share = self.estimate(model_trace, guide_trace, size)
+        share: Any = self.estimate(model_trace, guide_trace, size)
         if is_validating():
             check_model_trace(guide_trace, "guide")
             check_model_trace(model_trace, "model")
         return share
+
+    def particles(
+        self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AbstractContextManager[None]:
+        """The plate of the particles where they are vectorized; else nothing."""
+        vectorized, nesting = self._plan(model, guide, args, kwargs)
+        return particle_plate(self.num_particles, nesting) if vectorized else nullcontext()
 
     def _plan(self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, int]:
         """Decide once for each model and guide whether particles are vectorized, and where."""

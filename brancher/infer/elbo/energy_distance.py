@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from brancher.distributions import Distribution, MaskedDistribution, constraints
+from brancher.distributions import Distribution, constraints
 from brancher.distributions.shapes import Size
 from brancher.errors import InferenceError
 from brancher.handlers import Message, Messenger, Trace
+from brancher.handlers.density import mask_of
 from brancher.infer.elbo.elbo import ELBO, Estimate
 from brancher.infer.elbo.renyi import per_particle
 from brancher.infer.elbo.trace_elbo import needs_score_function
@@ -75,8 +76,8 @@ class EnergyDistance(ELBO):
         self.beta, self.prior_scale = float(beta), float(prior_scale)
         self._predicting: dict[int, tuple[Fn, Fn]] = {}
 
-    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
-        """Predictions, with the data as the last row, and the log-density of the prior of each particle."""
+    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> _Run:
+        """Predictions and data of one run, and the prior's log-density of its draws."""
         for site in guide_trace.scored():
             if needs_score_function(site):
                 raise InferenceError(
@@ -89,11 +90,9 @@ class EnergyDistance(ELBO):
                 "EnergyDistance: expected observed sites, got a model without; give one its data with obs="
             )
         pairs = [_compared(site, num_particles) for site in observed]
-        rows = torch.cat([torch.cat([predicted, data]) for predicted, data in pairs], 1)
-        if not self.prior_scale:
-            return Estimate(rows, rows.new_zeros(num_particles))
+        predicted, data = (torch.cat(rows, 1) for rows in zip(*pairs, strict=True))
         latent = [site for site in model_trace.sites("sample") if not site.is_observed]
-        return Estimate(rows, per_particle(latent, num_particles))
+        return _Run(predicted, data, per_particle(latent, num_particles) if self.prior_scale else None)
 
     def estimates(
         self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -101,16 +100,13 @@ class EnergyDistance(ELBO):
         """Join the particles of all runs into the one distance."""
         # The pair is kept with the wrapped model: an id is only unique while its object lives.
         _, predicting = self._predicting.setdefault(id(model), (model, _Predicting(model)))
-        runs = list(super().estimates(predicting, guide, args, kwargs))
-        # The base class averages over runs; here they are joined.
-        predicted = torch.cat([run.loss[:-1] for run in runs]) * len(runs)
-        data = runs[0].loss[-1] * len(runs)
+        runs = list(self.runs(predicting, guide, args, kwargs))
+        predicted = torch.cat([run.predicted for run in runs])
         first, second = torch.tril_indices(len(predicted), len(predicted), -1, device=predicted.device)
         spread = self._distance(predicted[first] - predicted[second])
-        loss = self._distance(predicted - data) - spread / 2
+        loss = self._distance(predicted - runs[0].data) - spread / 2
         if self.prior_scale:
-            log_prior = torch.cat([run.surrogate for run in runs]) * len(runs)
-            loss = loss - self.prior_scale * log_prior.mean()
+            loss = loss - self.prior_scale * torch.cat([run.log_prior for run in runs]).mean()
         yield Estimate(loss, loss)
 
     def _distance(self, difference: torch.Tensor) -> torch.Tensor:
@@ -123,6 +119,20 @@ class EnergyDistance(ELBO):
     def __call__(self, model: Fn, guide: Fn, *args: Any, **kwargs: Any) -> Any:
         """The loss as a tensor with a gradient, as in Pyro; see :meth:`differentiable_loss`."""
         return self.differentiable_loss(model, guide, *args, **kwargs)
+
+
+class _Run(NamedTuple):
+    """One run of guide and model.
+
+    Attributes:
+        predicted: all observed sites as the model draws them, shape (particles of the run, n).
+        data: the data in their place, shape (1, n).
+        log_prior: of the guide's draws by particle; None where it does not count.
+    """
+
+    predicted: torch.Tensor
+    data: torch.Tensor
+    log_prior: Any
 
 
 #: Where a predicted site keeps its data.
@@ -185,7 +195,7 @@ def _compared(site: Message, num_particles: int) -> tuple[torch.Tensor, torch.Te
     data = torch.as_tensor(site.infer[_PREDICTED], dtype=value.dtype, device=value.device)
     batch = value.shape[: value.dim() - event_dim]
     weight = torch.as_tensor(site.scale, dtype=value.dtype, device=value.device)
-    mask = _mask_of(site)
+    mask = mask_of(site)
     if mask is not None:
         weight = torch.where(torch.as_tensor(mask, device=value.device), weight, 0.0)
     weight = weight.expand(batch).reshape(batch + (1,) * event_dim).sqrt()
@@ -198,17 +208,6 @@ def _compared(site: Message, num_particles: int) -> tuple[torch.Tensor, torch.Te
         return counted.movedim(dim - event_dim, 0).reshape(num_particles, -1)
 
     return as_rows(value), as_rows(data.expand(value.shape))[:1]
-
-
-def _mask_of(site: Message) -> Any:
-    """Which rows of a site count, by handlers and by its law; None for all."""
-    mask: Any = site.mask
-    law: Any = site.fn
-    while law is not None:
-        if isinstance(law, MaskedDistribution):
-            mask = law._mask if mask is None else mask & law._mask
-        law = getattr(law, "base_dist", None)
-    return mask
 
 
 def _is_number(value: Any) -> bool:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from contextvars import ContextVar
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 
+from brancher.distributions.validation import validation_enabled
 from brancher.errors import InferenceError, InferenceTypeError, nearest
 from brancher.handlers import Message, Trace, trace
 from brancher.infer.elbo.elbo import ELBO, Estimate, check_pyro_options
 from brancher.infer.elbo.renyi import per_particle
-from brancher.infer.particles import PARTICLES, particle_plate
+from brancher.infer.particles import PARTICLES
 
 Fn = Callable[..., Any]
 Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-#: The latent sites of the run whose share was estimated last, in this thread or task.
-_GUIDED: ContextVar[Sequence[Message]] = ContextVar("mmd_latent_sites", default=())
 
 
 class Trace_MMD(ELBO):  # noqa: N801
@@ -81,8 +77,8 @@ class Trace_MMD(ELBO):  # noqa: N801
                 )
         self.kernel, self.mmd_scale = kernel, mmd_scale
 
-    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
-        """Minus the log-likelihood of each particle, shape (num_particles,)."""
+    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> _Run:
+        """Log-likelihood and draws of one run."""
         latent = [
             site for site in model_trace.sites("sample") if not site.is_observed and site.name in guide_trace
         ]
@@ -93,33 +89,27 @@ class Trace_MMD(ELBO):  # noqa: N801
                         f"Trace_MMD: expected sites with pathwise gradients, got site '{site.name}' of the "
                         f"{who} without; use Trace_ELBO"
                     )
-        _GUIDED.set(latent)
         names = {site.name for site in latent}
-        loss = -per_particle([s for s in model_trace.scored() if s.name not in names], num_particles)
-        return Estimate(loss, loss)
+        others = [site for site in model_trace.scored() if site.name not in names]
+        return _Run(per_particle(others, num_particles), latent)
 
     def estimates(
         self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterator[Estimate]:
         """Join the particles of all runs, and compare them with as many of the prior."""
-        losses, drawn, prior = [], [], []
-        for share in super().estimates(model, guide, args, kwargs):
-            losses.append(share.loss)
-            drawn.append(_GUIDED.get())
-            _GUIDED.set(())
-            prior.append(self._prior(model, guide, args, kwargs))
-        # The base class averages over runs; here each particle counts by itself.
-        loss = torch.cat(losses).mean() * len(losses)
-        for name in [site.name for site in drawn[0]]:
-            guided = [_points(site) for run in drawn for site in run if site.name == name]
-            free = [_points(run[name]) for run in prior]
+        runs = list(self.runs(model, guide, args, kwargs))
+        prior = [self._prior(model, guide, args, kwargs) for _ in runs]
+        loss = -torch.cat([run.log_likelihood for run in runs]).mean()
+        for name in [site.name for site in runs[0].latent]:
+            guided = [_points(site) for run in runs for site in run.latent if site.name == name]
+            free = [_points(record[name]) for record in prior]
             distance = mmd(self._of(self.kernel, "kernel", name), torch.cat(guided), torch.cat(free), name)
             loss = loss + self._of(self.mmd_scale, "mmd_scale", name) * distance
         yield Estimate(loss, loss)
 
     def _prior(self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
-        vectorized, nesting = self._plan(model, guide, args, kwargs)
-        with particle_plate(self.num_particles, nesting) if vectorized else nullcontext():
+        # The model has been checked where it was run with the guide.
+        with validation_enabled(False), self.particles(model, guide, args, kwargs):
             return trace(model).get_trace(*args, **kwargs)
 
     def _of(self, given: Any, option: str, name: str) -> Any:
@@ -132,6 +122,18 @@ class Trace_MMD(ELBO):  # noqa: N801
                 f"{nearest(name, given) or '; add it'}"
             )
         return given[name]
+
+
+class _Run(NamedTuple):
+    """One run of guide and model.
+
+    Attributes:
+        log_likelihood: of what is no latent site, shape (particles of the run,).
+        latent: the latent sites of the model, at the guide's draws.
+    """
+
+    log_likelihood: torch.Tensor
+    latent: list[Message]
 
 
 def mmd(kernel: Kernel, x: torch.Tensor, y: torch.Tensor, name: str) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -62,13 +62,13 @@ class RenyiELBO(ELBO):
         super().__init__(num_particles, max_plate_nesting, vectorize_particles)
         self.alpha = float(alpha)
 
-    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
-        """Log-weight and score-function log-density of each particle, both of shape (num_particles,)."""
+    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> _Run:
+        """Log-weights of one run."""
         guide_sites = list(guide_trace.scored())
         log_weight = per_particle(model_trace.scored(), num_particles)
         log_weight = log_weight - per_particle(guide_sites, num_particles)
         scored = [site for site in guide_sites if needs_score_function(site)]
-        return Estimate(log_weight, per_particle(scored, num_particles))
+        return _Run(log_weight, per_particle(scored, num_particles))
 
     def estimates(
         self,
@@ -78,13 +78,24 @@ class RenyiELBO(ELBO):
         kwargs: dict[str, Any],
     ) -> Iterator[Estimate]:
         """Join the particles of all runs into the one estimate of the bound."""
-        runs = list(super().estimates(model, guide, args, kwargs))
-        # The base class averages over runs, which belongs inside the logarithm here.
-        log_weights = torch.cat([run.loss for run in runs]) * len(runs)
-        log_q = torch.cat([run.surrogate for run in runs]) * len(runs)
+        runs = list(self.runs(model, guide, args, kwargs))
+        log_weights = torch.cat([run.log_weight for run in runs])
+        log_q = torch.cat([run.log_q for run in runs])
         order = 1.0 - self.alpha
         loss = (math.log(self.num_particles) - (order * log_weights).logsumexp(0)) / order
         yield Estimate(loss, loss + loss.detach() * log_q.sum() if log_q.requires_grad else loss)
+
+
+class _Run(NamedTuple):
+    """One run; both of shape (particles of the run,).
+
+    Attributes:
+        log_weight: of the particles.
+        log_q: score-function log-density of their draws.
+    """
+
+    log_weight: torch.Tensor
+    log_q: torch.Tensor
 
 
 def per_particle(sites: Any, num_particles: int) -> torch.Tensor:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from brancher.distributions.validation import validation_enabled
 from brancher.errors import InferenceError
 from brancher.handlers import Trace, replay, trace
 from brancher.infer.elbo.elbo import ELBO, Estimate, check_pyro_options
 from brancher.infer.elbo.renyi import per_particle
 from brancher.infer.elbo.trace_elbo import needs_score_function
-from brancher.infer.particles import particle_plate
 from brancher.params import current_store
 
 Fn = Callable[..., Any]
-
-#: The guide's trace of the run whose share was estimated last, in this thread or task.
-_DRAWN: ContextVar[Trace | None] = ContextVar("tail_adaptive_draws", default=None)
 
 
 class TraceTailAdaptive_ELBO(ELBO):  # noqa: N801
@@ -72,8 +68,8 @@ class TraceTailAdaptive_ELBO(ELBO):  # noqa: N801
             )
         self.tail_adaptive_beta = float(beta)
 
-    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
-        """Log-density under the model and the guide of each particle, both of shape (num_particles,)."""
+    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> _Run:
+        """Log-densities and draws of one run."""
         guide_sites = list(guide_trace.scored())
         for site in guide_sites:
             if needs_score_function(site):
@@ -81,44 +77,45 @@ class TraceTailAdaptive_ELBO(ELBO):  # noqa: N801
                     f"TraceTailAdaptive_ELBO: expected guide sites with pathwise gradients, got site "
                     f"'{site.name}' without; use RenyiELBO"
                 )
-        _DRAWN.set(guide_trace)
-        return Estimate(
-            per_particle(model_trace.scored(), num_particles), per_particle(guide_sites, num_particles)
-        )
+        log_p = per_particle(model_trace.scored(), num_particles)
+        return _Run(log_p, per_particle(guide_sites, num_particles), guide_trace)
 
     def estimates(
         self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterator[Estimate]:
         """Join the particles of all runs, rank them and weigh them."""
-        log_p, log_q, log_q_still = [], [], []
-        for share in super().estimates(model, guide, args, kwargs):
-            drawn = _DRAWN.get()
-            _DRAWN.set(None)
-            log_p.append(share.loss)
-            log_q.append(share.surrogate)
-            log_q_still.append(self._along_paths(model, guide, drawn, args, kwargs))
-        # The base class averages over runs; here each particle counts by itself.
-        runs = len(log_p)
-        log_weight = (torch.cat(log_p) - torch.cat(log_q)) * runs
+        runs = list(self.runs(model, guide, args, kwargs))
+        along = torch.cat([self._along_paths(model, guide, run, args, kwargs) for run in runs])
+        log_p = torch.cat([run.log_p for run in runs])
+        log_weight = log_p - torch.cat([run.log_q for run in runs])
         weight = tail_weights(log_weight.detach(), self.tail_adaptive_beta)
-        surrogate = (weight * (torch.cat(log_q_still) - torch.cat(log_p) * runs)).sum()
+        surrogate = (weight * (along - log_p)).sum()
         yield Estimate(-log_weight.mean(), surrogate)
 
     def _along_paths(
-        self, model: Fn, guide: Fn, drawn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, model: Fn, guide: Fn, run: _Run, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> torch.Tensor:
-        """Log-density of the draws with the guide's parameters held still, shape (num_particles,)."""
+        """Log-density of a run's draws with the guide's parameters held still, by particle."""
         store = current_store()
         still = {name: leaf.detach() for name, leaf in store.unconstrained().items()}
-        vectorized, nesting = self._plan(model, guide, args, kwargs)
-        size = self.num_particles if vectorized else 1
-        with store.substituted(still):
-            if not vectorized:
-                again = trace(replay(guide, trace=drawn)).get_trace(*args, **kwargs)
-            else:
-                with particle_plate(size, nesting):
-                    again = trace(replay(guide, trace=drawn)).get_trace(*args, **kwargs)
-            return per_particle(again.scored(), size)
+        # The run itself has been checked.
+        with store.substituted(still), validation_enabled(False), self.particles(model, guide, args, kwargs):
+            again = trace(replay(guide, trace=run.drawn)).get_trace(*args, **kwargs)
+            return per_particle(again.scored(), len(run.log_p))
+
+
+class _Run(NamedTuple):
+    """One run of guide and model.
+
+    Attributes:
+        log_p: log-density under the model, shape (particles of the run,).
+        log_q: under the guide.
+        drawn: the guide's trace.
+    """
+
+    log_p: torch.Tensor
+    log_q: torch.Tensor
+    drawn: Trace
 
 
 def tail_weights(log_weight: torch.Tensor, beta: float) -> torch.Tensor:

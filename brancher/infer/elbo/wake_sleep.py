@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -79,10 +79,10 @@ class ReweightedWakeSleep(ELBO):
         self.num_sleep_particles = num_particles if num_sleep_particles is None else num_sleep_particles
         self._asleep: dict[int, tuple[Fn, Fn]] = {}
 
-    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Estimate:
-        """Log-density under the model and the guide of each particle, both of shape (num_particles,)."""
+    def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> _Run:
+        """Log-densities of one run."""
         log_p = per_particle(model_trace.scored(), num_particles)
-        return Estimate(log_p, per_particle(guide_trace.scored(), num_particles))
+        return _Run(log_p, per_particle(guide_trace.scored(), num_particles))
 
     def estimates(
         self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -90,10 +90,8 @@ class ReweightedWakeSleep(ELBO):
         """Join the particles of all runs into the one loss, and dream."""
         # The pair is kept with the wrapped guide: an id is only unique while its object lives.
         _, drawing = self._asleep.setdefault(id(guide), (guide, _WithoutGradient(guide)))
-        runs = list(super().estimates(model, drawing, args, kwargs))
-        # The base class averages over runs; here each particle counts by itself.
-        log_p = torch.cat([run.loss for run in runs]) * len(runs)
-        log_q = torch.cat([run.surrogate for run in runs]) * len(runs)
+        runs = list(self.runs(model, drawing, args, kwargs))
+        log_p, log_q = torch.cat([run.log_p for run in runs]), torch.cat([run.log_q for run in runs])
         log_weight = log_p - log_q.detach()
         loss = math.log(self.num_particles) - log_weight.logsumexp(0)
         surrogate = loss if self.model_has_params else loss.detach()
@@ -103,6 +101,13 @@ class ReweightedWakeSleep(ELBO):
             dreams = (_dream(model, guide, args, kwargs) for _ in range(self.num_sleep_particles))
             surrogate = surrogate - (1.0 - self.insomnia) * sum(dreams) / self.num_sleep_particles
         yield Estimate(loss, surrogate)
+
+
+class _Run(NamedTuple):
+    """Log-density of one run under model and guide, both of shape (particles of the run,)."""
+
+    log_p: torch.Tensor
+    log_q: torch.Tensor
 
 
 class _WithoutGradient(Messenger):

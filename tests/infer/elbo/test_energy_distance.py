@@ -12,7 +12,6 @@ from brancher import handlers, optim, param, plate, sample
 from brancher.errors import InferenceError
 from brancher.infer import SVI, EnergyDistance
 from brancher.infer.autoguide import AutoDelta, AutoNormal
-from brancher.symbolic import NormalVariable, ProbabilisticModel
 
 ROWS = torch.tensor([0.3, -1.0, 2.0])
 POINT = torch.tensor([1.0, -2.0])
@@ -125,19 +124,6 @@ def test_masked_data_do_not_count() -> None:
 def test_call_gives_a_tensor_with_a_gradient() -> None:
     EnergyDistance()(model, guide).backward()
     assert param("loc").grad is not None
-
-
-def test_it_steps_an_algebraic_model() -> None:
-    z = NormalVariable(0.0, 1.0, "z")
-    y = NormalVariable(z, 0.1, "y")
-    y.observe(1.5)
-    algebraic = ProbabilisticModel([y])
-    auto = AutoNormal(algebraic)
-    SVI(algebraic, auto, optim.ClippedAdam({"lr": 0.05, "lrd": 0.99}), EnergyDistance(num_particles=10)).run(
-        400, progress=False, compile=False
-    )
-    # Predictions gather around the one data point.
-    assert auto.median()["z"].item() == pytest.approx(1.5, abs=0.05)
 
 
 def test_densities_of_data_are_not_asked_for() -> None:

@@ -11,7 +11,6 @@ from brancher.errors import InferenceError
 from brancher.infer import SVI, Trace_ELBO, TraceTailAdaptive_ELBO
 from brancher.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from brancher.infer.elbo.tail_adaptive import tail_weights
-from brancher.symbolic import NormalVariable, ProbabilisticModel
 
 Y = torch.tensor(1.5)
 
@@ -101,18 +100,6 @@ def test_it_is_wider_than_the_elbo_where_the_family_is_too_narrow() -> None:
     # Mean field by the ELBO has the conditional standard deviation, sqrt(1 - 0.81) = 0.436.
     assert scales[0] == pytest.approx(0.436, abs=0.03)
     assert scales[1] > scales[0] + 0.05
-
-
-def test_it_fits_an_algebraic_model() -> None:
-    z = NormalVariable(0.0, 1.0, "z")
-    y = NormalVariable(z, 1.0, "y")
-    y.observe(1.5)
-    algebraic = ProbabilisticModel([y])
-    auto = AutoNormal(algebraic)
-    SVI(algebraic, auto, optim.ClippedAdam({"lr": 0.05, "lrd": 0.99}), TraceTailAdaptive_ELBO(10)).run(
-        400, progress=False, compile=False
-    )
-    assert auto.median()["z"].item() == pytest.approx(0.75, abs=0.02)
 
 
 def test_a_site_without_paths_error() -> None:

@@ -216,6 +216,7 @@ def functional(
 ) -> tuple[torch.fx.GraphModule, list[Tensor]]:
     """Return the graph decomposed and without mutations; ``copy_`` into inputs remains at its end."""
     with _quiet(), no_collection():
+        importlib.import_module("torch._inductor.lowering")  # the rule for max pooling takes it as there
         from torch._inductor.decomposition import select_decomp_table
         from torch._subclasses.fake_tensor import FakeTensorMode
         from torch.fx.experimental.proxy_tensor import make_fx

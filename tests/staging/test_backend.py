@@ -37,6 +37,25 @@ def test_moved_guard_runs_eagerly_with_a_warning(monkeypatch: pytest.MonkeyPatch
         assert float(staged(torch.tensor(0.0))) == 2.0
 
 
+_POOLING = """
+import torch
+from brancher.staging.graph import purify, record
+
+def gradient(x):
+    leaf = x.detach().requires_grad_()
+    return torch.autograd.grad(torch.nn.functional.max_pool2d(leaf, 2).sum(), leaf)
+
+x = torch.tensor([[[[1.0, 4.0], [3.0, 2.0]]]])
+print(purify(record(gradient, (x,), "gradient"), [x]).graph(x)[0].flatten().tolist())
+"""
+
+
+def test_first_graph_of_a_process_pools_by_the_largest() -> None:
+    # What other graphs leave imported would hide that the decomposition lacks a module.
+    done = subprocess.run([sys.executable, "-c", _POOLING], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[0.0, 1.0, 0.0, 0.0]"
+
+
 def test_is_available_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "compiler", lambda: None)
     assert not is_available()

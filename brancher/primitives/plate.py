@@ -136,7 +136,10 @@ class plate:  # noqa: N801
 
     def __iter__(self) -> Iterator[int]:
         refuse_reentry(self.name)
-        for counter, row in enumerate(self.indices.cpu().tolist()):
+        # Rows that are all there are known without a tensor, so that a loop over them can be compiled.
+        is_full = self._indices is None and self.size is not UNKNOWN
+        rows = range(self.size) if is_full else self.indices.cpu().tolist()
+        for counter, row in enumerate(rows):
             frame = Frame(self.name, None, self.subsample_size, self.size, counter, self.coords)
             scope = PlateScope(frame, self._indices, self)
             with scope:

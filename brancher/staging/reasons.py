@@ -23,7 +23,10 @@ _KINDS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "keep the full shape and mask with torch.where(mask, a, b) or a weight of zeros and ones",
     ),
     (
-        ("DataDependent", "value out of a tracing tensor", "_local_scalar_dense", "unbacked", "is_nonzero"),
+        (
+            *("DataDependent", "value out of a tracing tensor", "_local_scalar_dense", "unbacked"),
+            *("is_nonzero", "(got SymInt)", "non-nested SymInt"),
+        ),
         "Python that depends on a tensor's value",
         "write `if` as torch.where(cond, a, b), keep numbers as tensors (no float(), int(), .item(), bool())",
     ),

@@ -15,7 +15,7 @@ from brancher.staging import backend
 from brancher.staging.early import shorten
 from brancher.staging.generators import RandomState
 from brancher.staging.loops import Loop, LoopCode
-from brancher.staging.reasons import StagingError, explain
+from brancher.staging.reasons import StagingError, explain, refuse_odd
 from brancher.staging.simplify import simplify
 from brancher.staging.structure import Structure, compile_build, constants_of, flatten
 
@@ -140,6 +140,9 @@ def _lift(graph: GraphModule, outside: dict[int, Tensor], name: str) -> list[Ten
             real = outside.get(id(value), value)
             place = places.get(id(real))
             if place is None:
+                refuse_odd(
+                    real, f"staged function '{name}', tensor of shape {tuple(real.shape)} from outside"
+                )
                 with graph.graph.inserting_after(last[-1]) if last else graph.graph.inserting_before():
                     place = graph.graph.placeholder(f"captured_{len(captured)}")
                 place.meta["val"] = value

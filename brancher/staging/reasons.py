@@ -97,6 +97,27 @@ def explain(error: BaseException, name: str) -> StagingError:
     )
 
 
+def refuse_odd(tensor: torch.Tensor, path: str) -> None:
+    """Refuse a tensor that a compiled graph would misread: it takes numbers as they lie in memory.
+
+    Raises:
+        StagingError: the tensor is sparse, quantized or nested, or negates or conjugates what is read.
+    """
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
+        kind = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else str(tensor.layout)
+        got, advice = f"a {kind.removeprefix('torch.')} one", "give it as .to_dense()"
+    elif tensor.is_neg():
+        got, advice = "a view that negates when it is read", "give it as .resolve_neg()"
+    elif tensor.is_conj():
+        got, advice = "a view that conjugates when it is read", "give it as .resolve_conj()"
+    else:
+        return
+    raise StagingError(
+        f"{path}: expected a dense tensor with its numbers as they lie in memory, got {got}; {advice}.",
+        reason="arguments",
+    )
+
+
 def no_compiler(name: str) -> StagingError:
     """Say that this machine has no C++ compiler."""
     return StagingError(

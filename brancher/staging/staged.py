@@ -146,11 +146,11 @@ class Staged:
     def eager(self, *args: Any) -> Any:
         """Run the function itself; results are detached and share no memory with the arguments."""
         result = self.function(*args)
-        outputs, structure = flatten(result, "result")
-        taken = {t.untyped_storage().data_ptr() for t in [*tensors_of(args), *self.captured_tensors]}
+        outputs, structure = flatten(result, "result", any_layout=True)
+        taken = {_memory(t) for t in [*tensors_of(args), *self.captured_tensors]}
         fresh = []
         for output in outputs:
-            memory = output.untyped_storage().data_ptr()
+            memory = _memory(output)
             fresh.append(output.detach().clone() if memory in taken else output.detach())
             taken.add(memory)
         return compile_build(structure, constants_of(result))(fresh)
@@ -257,6 +257,11 @@ class Staged:
                 return
             _told_once.add(reason)
         warnings.warn(f"{error} Running it eagerly.", BrancherWarning, stacklevel=5)
+
+
+def _memory(tensor: Tensor) -> int:
+    """Equal for tensors that share memory; a sparse tensor has none of its own to share."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else -id(tensor)
 
 
 def stage(

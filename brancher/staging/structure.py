@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from brancher.staging.reasons import StagingError
+from brancher.staging.reasons import StagingError, refuse_odd
 
 Tensor = torch.Tensor
 
@@ -83,25 +83,36 @@ def _contents_of_table(value: Any) -> tuple[Hashable, ...]:
     return (value,)
 
 
-def flatten(value: Any, path: str = "argument") -> tuple[list[Tensor], Structure]:
+def flatten(
+    value: Any, path: str = "argument", *, any_layout: bool = False
+) -> tuple[list[Tensor], Structure]:
     """Split nested containers into their tensors and their structure.
 
+    Args:
+        value: the containers.
+        path: what they are called in messages.
+        any_layout: take tensors that a compiled graph can not read too.
+
     Raises:
-        StagingError: a part is neither a tensor nor a container nor hashable.
+        StagingError: a part is neither a tensor nor a container nor hashable, or a tensor is not dense.
     """
     leaves: list[Tensor] = []
-    return leaves, _walk(value, leaves, path)
+    return leaves, _walk(value, leaves, path, any_layout)
 
 
-def _walk(value: Any, leaves: list[Tensor], path: str) -> Structure:
+def _walk(value: Any, leaves: list[Tensor], path: str, any_layout: bool) -> Structure:
     if isinstance(value, Tensor):
+        if not any_layout:
+            refuse_odd(value, path)
         leaves.append(value)
         return Leaf()
     kind = type(value)
     if kind in (tuple, list) or (isinstance(value, tuple) and hasattr(kind, "_fields")):
-        return Node(kind, (), tuple(_walk(v, leaves, f"{path}[{i}]") for i, v in enumerate(value)))
+        parts = [_walk(v, leaves, f"{path}[{i}]", any_layout) for i, v in enumerate(value)]
+        return Node(kind, (), tuple(parts))
     if kind in (dict, OrderedDict):
-        return Node(kind, tuple(value), tuple(_walk(v, leaves, f"{path}[{k!r}]") for k, v in value.items()))
+        parts = [_walk(v, leaves, f"{path}[{k!r}]", any_layout) for k, v in value.items()]
+        return Node(kind, tuple(value), tuple(parts))
     try:
         key = constant_key(value)
         hash(key)

@@ -68,3 +68,19 @@ def test_plate_as_a_loop_over_drawn_rows_runs_eagerly_and_names_the_line(recorde
             sample(f"y_{i}", dist.Normal(x[i] @ w, 1.0), obs=y[i])
 
     check(rows, X, Y, warning=r"Python that depends on a tensor's value at .*programs.py.*`sample.*eagerly")
+
+
+def linear(x, y):
+    w = sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    with plate("row", 12):
+        sample("y", dist.Normal((x @ w[:, None])[:, 0], 1.0), obs=y)
+
+
+def test_sparse_data_run_eagerly_and_say_so(recorded):
+    check(linear, X.to_sparse(), Y, warning=r"expected a dense tensor.*sparse_coo.*to_dense.*eagerly")
+
+
+def test_lazily_negated_data_run_eagerly_and_say_so(recorded):
+    negated = torch.complex(X, Y[:, None].expand(12, 2)).conj().imag[:, 0]
+    assert negated.is_neg()
+    check(linear, X, negated, warning=r"got a view that negates.*resolve_neg.*eagerly")

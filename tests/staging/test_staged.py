@@ -229,6 +229,26 @@ def test_unhashable_argument_falls_back_with_one_warning() -> None:
     assert float(staged(torch.tensor(2.0), {1, 2})) == 4.0
 
 
+_CONJUGATE = torch.tensor([1.0 + 2.0j]).conj()
+
+
+@pytest.mark.parametrize(
+    ("odd", "kind"),
+    [
+        (torch.ones(1).to_sparse(), "sparse_coo"),
+        (_CONJUGATE.imag, "negates"),
+        (_CONJUGATE, "conjugates"),
+    ],
+)
+def test_tensor_that_is_not_what_lies_in_memory_is_refused(odd: Tensor, kind: str) -> None:
+    with pytest.raises(StagingError, match=rf"argument\[0\]: expected a dense tensor.*{kind}"):
+        stage(lambda x: x * 2).plan(odd)
+    with pytest.raises(StagingError, match=rf"of shape \(1,\) from outside: expected a dense tensor.*{kind}"):
+        stage(lambda x: (x * odd).sum()).plan(torch.ones(1))
+    with pytest.warns(BrancherWarning, match=kind):
+        assert torch.equal(stage(lambda x: x + x)(odd).to_dense(), (odd + odd).to_dense())
+
+
 def test_no_compiler_runs_eagerly_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "compiler", lambda: None)
     monkeypatch.setattr("brancher.staging.staged._told_once", set())

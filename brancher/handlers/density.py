@@ -44,14 +44,24 @@ def score_sum(site: Message) -> torch.Tensor:
 
 
 def mask_of(site: Message) -> torch.Tensor | bool | None:
-    """Which entries of a site count, by handlers and by its distribution; None for all."""
+    """Which rows of a site count, by handlers and by its distribution; None for all.
+
+    A mask under ``to_event`` is one of entries: it hides a row where it hides all of it.
+    """
     mask: Any = site.mask
     fn: Any = site.fn
     while fn is not None:
         if isinstance(fn, MaskedDistribution) and fn._mask is not True:
-            mask = fn._mask if mask is None else mask & fn._mask
+            own = _of_rows(fn._mask, len(site.fn.event_shape) - len(fn.event_shape))
+            mask = own if mask is None else mask & own
         fn = getattr(fn, "base_dist", None)
     return mask  # type: ignore[no-any-return]
+
+
+def _of_rows(mask: torch.Tensor | bool, event_dim: int) -> torch.Tensor | bool:
+    for _ in range(event_dim if isinstance(mask, torch.Tensor) else 0):
+        mask = mask.any(-1) if mask.dim() else mask  # type: ignore[union-attr]
+    return mask
 
 
 def _log_prob(site: Message) -> torch.Tensor:

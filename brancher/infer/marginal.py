@@ -63,6 +63,10 @@ class EmpiricalMarginal(Empirical):
         """The draws, shape (N,) + E."""
         return self._samples
 
+    def _get_samples_and_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        # Programs written for Pyro take the draws from here.
+        return self._samples, self._log_weights
+
 
 def _draws(run: object) -> tuple[Samples, torch.Tensor | None]:
     if isinstance(run, Importance):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -11,7 +12,7 @@ import torch
 from torch.distributions import constraints, transform_to
 from torch.distributions.transforms import AffineTransform, ComposeTransform, IndependentTransform, Transform
 
-from brancher.errors import ParamError, ParamTypeError
+from brancher.errors import BrancherWarning, ParamError, ParamTypeError
 
 Init: TypeAlias = torch.Tensor | np.ndarray[Any, Any] | float | Callable[[], Any]
 
@@ -138,6 +139,8 @@ def unconstrain(
 ) -> torch.Tensor:
     """Check a value against its constraint and map it to the reals.
 
+    Positive weights for a simplex are divided by their sums, with a warning.
+
     Raises:
         ParamError: entries lie outside the constraint or on its boundary, or are not finite.
     """
@@ -148,6 +151,8 @@ def unconstrain(
             f"parameter '{name}': expected at least {constraint.event_dim} dimension(s) for "
             f"{words(constraint)}, got shape {tuple(value.shape)}; reshape the value"
         )
+    if getattr(constraint, "base_constraint", constraint) is constraints.simplex:
+        value = _normalised(name, value)
     _check_all(name, value, valid(value), words(constraint))
     if transform is None:
         _check_all(name, value, torch.isfinite(value), "finite")
@@ -158,6 +163,23 @@ def unconstrain(
         _check_all(name, value, finite, f"inside {words(constraint)}, off its boundary")
     _check_all(name, free, finite, f"finite once mapped from {words(constraint)} to the reals")
     return free
+
+
+def _normalised(name: str, value: torch.Tensor) -> torch.Tensor:
+    """Positive weights as probabilities; anything else as it is."""
+    if value.is_meta or not bool((value > 0).all() & torch.isfinite(value).all()):
+        return value
+    total = value.sum(-1, keepdim=True)
+    # The tolerance of the constraint itself.
+    if bool(((total - 1).abs() < 1e-6).all()):
+        return value
+    warnings.warn(
+        f"parameter '{name}': expected a first value whose rows sum to 1, got sums from "
+        f"{float(total.min()):.3g} to {float(total.max()):.3g}; they are divided by their sums",
+        BrancherWarning,
+        stacklevel=2,
+    )
+    return value / total
 
 
 def same_constraint(a: constraints.Constraint, b: constraints.Constraint) -> bool:

@@ -247,3 +247,19 @@ def test_masked_density_traces(unvalidated: None) -> None:
     arguments = torch.ones(2), torch.zeros(2)
     graph = make_fx(log_prob)(*arguments)
     assert torch.equal(graph(*arguments), log_prob(*arguments))
+
+
+def test_law_of_a_program_may_say_nothing_of_its_arguments():
+    class Shifted(dist.TorchDistribution):
+        def __init__(self, loc):
+            self.loc = loc
+            super().__init__(event_shape=loc.shape)
+
+        def sample(self, sample_shape=()):
+            return self.loc + torch.randn(tuple(sample_shape) + self.loc.shape)
+
+        def log_prob(self, value):
+            return dist.Normal(self.loc, 1.0).log_prob(value).sum(-1)
+
+    law = Shifted(torch.zeros(2))
+    assert law.log_prob(law.sample((3,))).shape == (3,)

@@ -32,6 +32,12 @@ def test_marginal_of_several_sites_stacks_them(run: Importance) -> None:
     torch.testing.assert_close(both.mean[1], EmpiricalMarginal(run, sites="z").mean)
 
 
+def test_marginal_gives_its_draws_and_weights_as_pyro_does(run: Importance) -> None:
+    draws, log_weights = EmpiricalMarginal(run, sites="x")._get_samples_and_weights()
+    assert torch.equal(draws, run.samples["x"])
+    assert torch.equal(log_weights, run.log_weights)
+
+
 def test_marginal_of_mcmc_is_unweighted() -> None:
     kernel = HMC(potential_fn=lambda at: 0.5 * at["x"].square().sum(), trajectory_length=1.5)
     mcmc = MCMC(kernel, 10, 10, {"x": torch.zeros(2)}, compile=False, progress=False)

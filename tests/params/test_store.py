@@ -14,7 +14,7 @@ import torch
 from torch.distributions import constraints
 
 from brancher.distributions.validation import validation_enabled
-from brancher.errors import ParamError, ParamTypeError, UnknownParamError
+from brancher.errors import BrancherWarning, ParamError, ParamTypeError, UnknownParamError
 from brancher.params import ParamStore, clear_param_store, current_store, get_param_store
 
 
@@ -133,7 +133,7 @@ def test_declare_follows_the_device(store, device):
         (0.0, constraints.nonnegative, "'s'.*boundary"),
         (torch.tensor([1.0, float("nan")]), constraints.real, "'s'.*1 offending, the first nan at index .1,"),
         (float("inf"), constraints.real, "'s'.*finite.*inf"),
-        (torch.tensor([0.5, 0.6]), constraints.simplex, "'s'.*Simplex"),
+        (torch.tensor([0.5, -0.6]), constraints.simplex, "'s'.*Simplex"),
         (1.0, constraints.simplex, "'s'.*1 dimension"),
         (1.0, constraints.boolean, "'s'.*Boolean"),
     ],
@@ -142,6 +142,13 @@ def test_declare_outside_the_constraint_error(store, init, constraint, words):
     with pytest.raises(ParamError, match=words):
         store.declare("s", init, constraint)
     assert "s" not in store
+
+
+@pytest.mark.parametrize("constraint", [constraints.simplex, constraints.independent(constraints.simplex, 1)])
+def test_declare_weights_of_a_simplex_are_normalised(store, constraint):
+    with pytest.warns(BrancherWarning, match=r"'s'.*sum to 1, got sums from 2 to 4"):
+        value = store.declare("s", torch.tensor([[0.5, 1.5], [3.0, 1.0]]), constraint)
+    torch.testing.assert_close(value, torch.tensor([[0.25, 0.75], [0.75, 0.25]]))
 
 
 @pytest.mark.parametrize("init", [torch.tensor([1, 2]), [1, 2], np.array([1])])

@@ -145,7 +145,7 @@ def test_markov_negative_history_error():
 
 
 def test_set_rng_seed_repeats_draws():
-    set_rng_seed(7)
+    set_rng_seed(np.int64(7))
     first = (torch.rand(1), np.random.rand())
     set_rng_seed(7)
     assert (torch.rand(1), np.random.rand()) == first

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from brancher.distributions import MaskedDistribution
 from brancher.errors import InferenceError
 from brancher.handlers import Frame, Message, Trace
+from brancher.handlers.density import mask_of as counted_rows
 from brancher.handlers.density import score
 from brancher.handlers.enum import value_dims
 from brancher.infer.enumeration.elimination import Plates, Term
@@ -50,18 +50,9 @@ def probability_of(site: Message) -> Term:
 
 
 def mask_of(site: Message) -> torch.Tensor | None:
-    """Where a site counts; None for everywhere."""
-    found: torch.Tensor | None = None
-    fn: Any = site.fn
-    masks = [site.mask]
-    while fn is not None:
-        masks.append(getattr(fn, "_mask", None) if isinstance(fn, MaskedDistribution) else None)
-        fn = getattr(fn, "base_dist", None)
-    for mask in masks:
-        if mask is not None and mask is not True:
-            mask = torch.as_tensor(mask)
-            found = mask if found is None else found & mask
-    return found
+    """Where a site counts, over its batch dimensions; None for everywhere."""
+    mask = counted_rows(site)
+    return None if mask is None or mask is True else torch.as_tensor(mask)
 
 
 def named(site: Message, density: torch.Tensor) -> Factor:

@@ -247,6 +247,15 @@ def test_replayed_guide_scores_values_that_are_not_its_own() -> None:
 # Masks
 
 
+@pytest.mark.parametrize("kind", [AutoNormal, AutoDelta, AutoMultivariateNormal])
+def test_mask_of_entries_under_an_event_is_taken(kind: Any) -> None:
+    some = torch.tensor([True, False])
+    guide = kind(lambda: sample("x", dist.Normal(0.0, 1.0).expand([2]).mask(some).to_event(1)))
+    elbo = Trace_ELBO(max_plate_nesting=0)
+    assert torch.isfinite(torch.tensor(elbo.loss(guide.model, guide)))
+    assert guide()["x"].shape == (2,)
+
+
 @pytest.mark.parametrize("kind", [AutoNormal, AutoMultivariateNormal])
 def test_entries_that_do_not_count_leave_the_loss_bounded(kind: Any) -> None:
     seen = torch.tensor([True, False, True])

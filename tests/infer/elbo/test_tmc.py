@@ -111,6 +111,18 @@ def test_masked_rows_count_for_nothing():
     assert loss == pytest.approx(-float(dist.Normal(0.0, 1.0).log_prob(X[keep]).sum()), abs=0.01)
 
 
+def test_rows_hidden_under_an_event_count_for_nothing():
+    keep = torch.tensor([[True, True], [False, False], [True, True]])
+
+    def model():
+        with plate("row", 3):
+            z = sample("z", dist.Normal(torch.zeros(3, 2), 1e-3).mask(keep).to_event(1))
+            sample("x", dist.Normal(z, 1.0).mask(keep).to_event(1), obs=X[:, None].expand(3, 2))
+
+    loss = TraceTMC_ELBO(max_plate_nesting=1).loss(config_enumerate(model, num_samples=5), lambda: None)
+    assert loss == pytest.approx(-2 * float(dist.Normal(0.0, 1.0).log_prob(X[[0, 2]]).sum()), abs=0.05)
+
+
 def test_score_function_gradient_is_exact_over_all_draws():
     q = torch.tensor([0.3], requires_grad=True)
 

@@ -72,6 +72,8 @@ _SETTINGS = {
     "size_asserts": False,  # the guard has compared every size and stride
     "cpp.min_chunk_size": 4096,  # entries a thread: with 512, waking threads took 14 times what they did
 }
+#: Of these torch modules one tells of every operation that it does not fuse, the other of files not saved.
+_TALKATIVE = ("torch._inductor.ir", "torch._inductor.standalone_compile")
 #: Where passes of ours run.
 _PASSES = ("joint_custom_pre_pass", "post_grad_custom_pre_pass")
 
@@ -236,15 +238,17 @@ def _quiet() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # filters belong to the whole process
         yield
         return
-    log = logging.getLogger("torch._inductor.ir")  # tells of every operation that it does not fuse
-    level = log.level
-    log.setLevel(logging.ERROR)
+    logs = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 _warming: list[threading.Thread] = []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import subprocess
 import sys
 
@@ -110,3 +111,17 @@ def test_general_artifact_gives_the_same(compiler: str, monkeypatch: pytest.Monk
     torch.manual_seed(0)
     torch.testing.assert_close(got, (x.cos() + torch.rand(3), x))
     assert plan.compiled.library is None
+
+
+def test_general_artifact_says_nothing_of_files(
+    compiler: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(native, "library_source", lambda *_: None)
+    monkeypatch.setattr(torch.compiler, "save_cache_artifacts", lambda: None)
+    log = logging.getLogger("torch._inductor.standalone_compile")
+    log.addHandler(caplog.handler)
+    try:
+        assert float(stage(lambda x: x.cos() + 2)(torch.tensor(0.0))) == 3.0
+    finally:
+        log.removeHandler(caplog.handler)
+    assert not caplog.records

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 Tensor = torch.Tensor
@@ -34,6 +36,36 @@ class RandomState:
         torch.set_rng_state(self._cpu)
         if self._cuda:
             torch.cuda.set_rng_state_all(self._cuda)
+
+
+class OtherRandomState:
+    """A copy of the states of Python's and numpy's global generators, taken when it is made.
+
+    Example:
+        >>> before = OtherRandomState()
+        >>> some = random.random()
+        >>> before.moved()
+        "Python's"
+        >>> before.restore()
+        >>> before.moved() is None
+        True
+    """
+
+    __slots__ = ("_numpy", "_python")
+
+    def __init__(self) -> None:
+        self._python, self._numpy = random.getstate(), np.random.get_state(legacy=False)
+
+    def moved(self) -> str | None:
+        """Whose generator has given a number since, or None."""
+        if random.getstate() != self._python:
+            return "Python's"
+        return None if repr(np.random.get_state(legacy=False)) == repr(self._numpy) else "numpy's"
+
+    def restore(self) -> None:
+        """Put both generators back to where they were."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
 
 
 @contextmanager

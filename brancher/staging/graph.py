@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from brancher.staging import backend
 from brancher.staging.early import shorten
-from brancher.staging.generators import RandomState
+from brancher.staging.generators import OtherRandomState, RandomState
 from brancher.staging.loops import Loop, LoopCode
 from brancher.staging.reasons import StagingError, explain, refuse_odd
 from brancher.staging.simplify import simplify
@@ -73,7 +73,8 @@ def record(function: Callable[..., Any], args: tuple[Any, ...], name: str) -> Tr
     """Record what a function does with the tensors of its arguments.
 
     Raises:
-        StagingError: the function needs a tensor's value, sets the seed, or does not trace otherwise.
+        StagingError: the function needs a tensor's value, sets the seed, draws random numbers that are not
+            torch's, or does not trace otherwise.
     """
     tensors, structure = flatten(args)
     rebuild = compile_build(structure, constants_of(args))
@@ -86,7 +87,7 @@ def record(function: Callable[..., Any], args: tuple[Any, ...], name: str) -> Tr
         result.append((shape, constants_of(value), [(t.shape, t.dtype) for t in outputs]))
         return [output.detach() for output in outputs]
 
-    generators = RandomState()
+    generators, others = RandomState(), OtherRandomState()
     torch.default_generator.manual_seed(_SENTINEL)
     before = torch.get_rng_state()
     try:
@@ -98,6 +99,14 @@ def record(function: Callable[..., Any], args: tuple[Any, ...], name: str) -> Tr
     finally:
         reseeded = not torch.equal(before, torch.get_rng_state())
         generators.restore()
+        drawn = others.moved()
+        others.restore()
+    if drawn is not None:
+        raise StagingError(
+            f"staged function '{name}': expected random numbers of torch alone, got {drawn} too, which would "
+            "be the same at every call; draw with torch.rand or torch.randint.",
+            reason="seed",
+        )
     if reseeded:
         raise StagingError(
             f"staged function '{name}': expected random draws only, got a call that sets the seed; "

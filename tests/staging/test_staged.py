@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import distributions as td
@@ -210,6 +212,25 @@ def test_setting_the_seed_inside_is_refused() -> None:
     with pytest.raises(StagingError, match="sets the seed"):
         stage(seeded).plan(torch.zeros(1))
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("draw", "whose"),
+    [(random.random, "Python's"), (np.random.rand, "numpy's"), (np.random.randn, "numpy's")],
+)
+def test_random_numbers_that_are_not_torchs_are_refused(draw: Callable[[], float], whose: str) -> None:
+    staged = stage(lambda x: x + draw())
+    with pytest.warns(BrancherWarning, match=f"expected random numbers of torch alone, got {whose} too"):
+        first = staged(torch.tensor(0.0))
+    assert not torch.equal(staged(torch.tensor(0.0)), first)
+
+
+def test_recording_draws_nothing() -> None:
+    before = random.getstate(), repr(np.random.get_state(legacy=False)), torch.get_rng_state()
+    with pytest.raises(StagingError):
+        stage(lambda x: x + random.random() + np.random.rand() + torch.rand(())).plan(torch.tensor(0.0))
+    assert (random.getstate(), repr(np.random.get_state(legacy=False))) == before[:2]
+    assert torch.equal(torch.get_rng_state(), before[2])
 
 
 def test_error_of_the_function_itself_comes_through() -> None:

@@ -60,7 +60,6 @@ INSTEAD: dict[str, dict[str, str]] = {
     "brancher.infer": {
         "CSIS": "use SVI on a guide, or Importance with one",
         "csis": "use SVI on a guide, or Importance with one",
-        "TracePosterior": "use MCMC or Importance",
         "TracePredictive": "use Predictive",
         "resampler": "use Importance and its resample, or MHResampler",
     },

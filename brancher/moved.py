@@ -18,7 +18,7 @@ from brancher.errors import AbsentNameError, nearest
 _NAMES = "brancher.pyro_names"
 _HANDLERS = ("brancher.handlers", f"{_NAMES}.effects", f"{_NAMES}.sites", f"{_NAMES}.switches")
 _NUMBERS = (f"{_NAMES}.numbers", f"{_NAMES}.switches", f"{_NAMES}.sites", f"{_NAMES}.copies")
-_ELBO = ("brancher.infer", f"{_NAMES}.pairs", *_NUMBERS)
+_ELBO = ("brancher.infer", f"{_NAMES}.pairs", f"{_NAMES}.posteriors", *_NUMBERS)
 _DIST = ("brancher.distributions", f"{_NAMES}.numbers", f"{_NAMES}.switches", f"{_NAMES}.copies")
 _LAWS = (
     *("asymmetriclaplace", "conjugate", "diag_normal_mixture", "diag_normal_mixture_shared_cov"),
@@ -108,7 +108,12 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "brancher.distributions": ("brancher.distributions.transforms",),
     "brancher.distributions.transforms": ("brancher.distributions.constraint_registry",),
     "brancher.handlers": _HANDLERS,
-    "brancher.infer": (f"{_NAMES}.draws", "brancher.infer.mcmc", f"{_NAMES}.switches"),
+    "brancher.infer": (
+        f"{_NAMES}.draws",
+        f"{_NAMES}.posteriors",
+        "brancher.infer.mcmc",
+        f"{_NAMES}.switches",
+    ),
     "brancher.poutine": _HANDLERS,
     "brancher.infer.autoguide.initialization": (f"{_NAMES}.starts",),
     "brancher.infer.mcmc": (f"{_NAMES}.draws",),

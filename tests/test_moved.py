@@ -77,8 +77,8 @@ def test_absent_module_says_what_to_use():
 
 
 def test_absent_name_of_a_path_says_what_to_use():
-    with pytest.raises(ImportError, match="use MCMC or Importance"):
-        from brancher.infer.abstract_infer import TracePosterior  # noqa: F401
+    with pytest.raises(ImportError, match="use Predictive"):
+        from brancher.infer.abstract_infer import TracePredictive  # noqa: F401
     with pytest.raises(ImportError, match=r"did you mean 'torch_item'\?"):
         from brancher.infer.util import torch_items  # noqa: F401
 

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from brancher.errors import HandlerTypeError
+from brancher.handlers import stack
+from brancher.handlers.block import block
 from brancher.handlers.message import Message
 from brancher.handlers.messenger import Messenger
+from brancher.handlers.trace import trace
 
 
 class NonlocalExit(Exception):
@@ -22,7 +25,16 @@ class NonlocalExit(Exception):
         self.site = site
 
     def reset_stack(self) -> None:
-        """Do nothing: blocks that an exception leaves have put the stack back themselves."""
+        """Take the sites of the run that ended early out of the traces being recorded around it.
+
+        For a function that catches the exception and runs again, as :class:`queue` does by itself.
+        """
+        for handler in reversed(stack.current()):
+            if isinstance(handler, block) and handler._hides(self.site):
+                break
+            if isinstance(handler, trace):
+                for name in [name for name in handler.trace.nodes if name != "_INPUT"]:
+                    handler.trace.remove_node(name)
 
 
 class escape(Messenger):  # noqa: N801

@@ -33,7 +33,7 @@ def extend_by_support(record: Trace, site: Message, num_samples: int | None = No
         site: where it ended.
         num_samples: at most so many values; None or a negative number for all.
     """
-    values = site.fn.enumerate_support(expand=True)
+    values = site.fn.enumerate_support()
     count = len(values) if num_samples is None or num_samples < 0 else min(num_samples, len(values))
     for value in values[:count]:
         extended = record.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ def as_value(name: str, value: Any, fn: Any) -> torch.Tensor:
     """Convert an observation or a fixed value to a tensor fit for ``fn``.
 
     Tensors pass as they are; numbers, numpy arrays and pandas objects are converted, floating
-    ones to the default dtype. Integers become floating where ``fn`` is continuous.
+    ones to the default dtype. Integers become floating where ``fn`` is continuous. Other objects pass
+    to laws that do not say where their values lie, such as one over words.
 
     Args:
         name: the site, for the message.
@@ -24,6 +26,8 @@ def as_value(name: str, value: Any, fn: Any) -> torch.Tensor:
     Raises:
         SiteTypeError: the value is of another kind.
     """
+    if isinstance(value, (str, tuple, Mapping)) and not _has_real_support(fn):
+        return value  # type: ignore[return-value]
     if not isinstance(value, torch.Tensor):
         value = _convert(name, value)
     if value.is_complex() and _has_real_support(fn):

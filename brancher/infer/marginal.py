@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,7 +11,6 @@ from brancher.distributions import Empirical
 from brancher.errors import InferenceError, InferenceTypeError
 from brancher.frames import pick
 from brancher.infer.importance import Importance
-from brancher.infer.samples import Samples
 
 if TYPE_CHECKING:
     from brancher.infer.mcmc import MCMC
@@ -21,9 +20,10 @@ class EmpiricalMarginal(Empirical):
     """The law that puts its mass on the draws of an inference run, by their weights.
 
     Args:
-        run: an :class:`Importance` or an ``MCMC`` that has run.
+        run: an :class:`Importance` or an ``MCMC`` that has run, or anything with ``exec_traces`` and
+            ``log_weights``.
         sites: the name of a site; or names of sites of equal shape, which are stacked in a dimension
-            on the left of theirs. None is what the model of an :class:`Importance` returned.
+            on the left of theirs. None is what the model returned, where the run knows it.
         validate_args: as for every distribution.
 
     Raises:
@@ -45,8 +45,10 @@ class EmpiricalMarginal(Empirical):
         sites: str | Sequence[str] | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        samples, log_weights = _draws(run)
-        if isinstance(run, Importance) and sites in (None, "_RETURN") and run.returned is not None:
+        samples, log_weights = _draws(run, sites)
+        if "_RETURN" in samples and sites in (None, "_RETURN"):
+            values = samples["_RETURN"]
+        elif isinstance(run, Importance) and sites in (None, "_RETURN") and run.returned is not None:
             values = run.returned
         elif sites is None:
             raise InferenceTypeError(
@@ -68,9 +70,13 @@ class EmpiricalMarginal(Empirical):
         return self._samples, self._log_weights
 
 
-def _draws(run: object) -> tuple[Samples, torch.Tensor | None]:
+def _draws(
+    run: object, sites: str | Sequence[str] | None
+) -> tuple[Mapping[str, torch.Tensor], torch.Tensor | None]:
     if isinstance(run, Importance):
         return run.samples, run.log_weights
+    if hasattr(run, "exec_traces"):
+        return _of_traces(run, sites)
     get_samples = getattr(run, "get_samples", None)
     if get_samples is None:
         raise InferenceTypeError(
@@ -78,6 +84,24 @@ def _draws(run: object) -> tuple[Samples, torch.Tensor | None]:
             "write EmpiricalMarginal(Importance(model, guide).run(data), sites='x')"
         )
     return get_samples(), None
+
+
+def _of_traces(run: Any, sites: str | Sequence[str] | None) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The values of sites in weighted traces.
+
+    Raises:
+        InferenceError: there is no trace.
+        UnknownNameError: a site is in none of them.
+    """
+    if not run.exec_traces:
+        raise InferenceError(
+            f"EmpiricalMarginal: expected {type(run).__name__} with traces, got none; call its run first"
+        )
+    names = ["_RETURN"] if sites is None else [sites] if isinstance(sites, str) else list(sites)
+    values = {name: [record[name].value for record in run.exec_traces] for name in names}
+    log_weights = torch.stack([torch.as_tensor(weight, dtype=torch.float) for weight in run.log_weights])
+    stacked = {name: torch.stack([torch.as_tensor(v) for v in each]) for name, each in values.items()}
+    return stacked, log_weights.detach()
 
 
 def _stacked(values: dict[str, torch.Tensor]) -> torch.Tensor:

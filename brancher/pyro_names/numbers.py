@@ -8,16 +8,19 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, logsumexp
+from torch.distributions.utils import broadcast_all
 
 from brancher.distributions.shapes import broadcast, sum_rightmost
 from brancher.errors import BrancherWarning
 
 __all__ = [
+    "broadcast_all",
     "broadcast_shape",
     "eye_like",
     "is_identically_one",
     "is_identically_zero",
+    "logsumexp",
     "scalar_like",
     "scale_and_mask",
     "sum_leftmost",

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from brancher.handlers import Message, Trace
+from brancher.handlers.queue import extend_by_support as enum_extend
 
-__all__ = ["all_escape", "discrete_escape", "prune_subsample_sites", "site_is_factor", "site_is_subsample"]
+__all__ = [
+    "all_escape",
+    "discrete_escape",
+    "enum_extend",
+    "prune_subsample_sites",
+    "site_is_factor",
+    "site_is_subsample",
+]
 
 
 def site_is_subsample(site: Message) -> bool:

@@ -25,6 +25,25 @@ def test_escape_carries_the_site_and_leaves_a_clean_stack():
     assert stack.current() == ()
 
 
+def test_escape_takes_the_sites_of_a_run_that_ended_out_of_the_traces_around():
+    def tried_twice():
+        try:
+            return handlers.escape(coins, escape_fn=lambda site: site["name"] == "y")()
+        except handlers.NonlocalExit as exit:
+            exit.reset_stack()
+            return coins()
+
+    record = handlers.trace(tried_twice).get_trace()
+    assert record.stochastic_nodes == ["x", "y"] and "_INPUT" in record
+
+    def hidden():
+        sample("before", dist.Normal(0.0, 1.0))
+        with handlers.block():
+            return tried_twice()
+
+    assert handlers.trace(hidden).get_trace().stochastic_nodes == ["before"]
+
+
 def test_escape_without_function_error():
     with pytest.raises(HandlerTypeError, match="escape_fn"):
         handlers.escape(coins)

@@ -14,7 +14,7 @@ from brancher.handlers import stack
 from brancher.infer.agreement import Choice
 from brancher.infer.replicate import Layout, Read, Run, Values, Way
 from brancher.params import current_store
-from brancher.staging import StagingError, stage
+from brancher.staging import StagingError, Surroundings, stage
 
 #: Makes the function of one run from the model's arguments.
 MakeRun = Callable[[tuple[Any, ...], dict[str, Any]], Run]
@@ -33,16 +33,18 @@ class _Now(NamedTuple):
 class CompiledRuns:
     """A way of making many draws, compiled.
 
-    Compiled anew for arguments of other shapes or other Python values, for another number of draws, for
-    other parameters, train or eval modes and handlers. What can not be compiled runs eagerly, with one
-    warning that says why.
+    Compiled anew for arguments of other shapes or other Python values, for other values around the
+    functions, for another number of draws, for other parameters, train or eval modes and handlers. What can
+    not be compiled runs eagerly, with one warning that says why.
 
     Args:
         owner: what the user called, for messages.
+        *functions: what runs: the model, and a guide if there is one.
     """
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, *functions: Any) -> None:
         self._owner = owner
+        self._around = Surroundings(functions)
         self._now: _Now | None = None
         self._has_warned = False
         self._staged = stage(self._call, name=owner, on_fallback=self._tell)
@@ -72,14 +74,25 @@ class CompiledRuns:
         if not choice.vectorized:
             self._warn(f"expected draws that run together, got a model whose draws can not: {choice.reason}")
             return choice.way
+        around = self._around
+        state = around.state()
+        if around.is_restless:
+            self._warn(
+                "expected Python values around the model that stay, got many changes, the last one of "
+                f"'{around.changed}' (pass it as a tensor)"
+            )
+            return choice.way
 
         def compiled(_run: Run, read: Read, layout: Layout, given: Values, size: int) -> dict[str, Any]:
             self._now = _Now(make_run, choice.way, read, layout, size)
             store = current_store()
-            fixed: Hashable = (choice.name, size, sites, store.token(), _modes(), stack.current())
+            modes, traces = (state, _modes()), self.counters.traces
+            fixed: Hashable = (choice.name, size, sites, store.token(), modes, stack.current())
             result: dict[str, torch.Tensor] = self._staged(
                 dict(given), store.unconstrained(), args, kwargs, fixed
             )
+            if self.counters.traces > traces:
+                around.settle()
             return result
 
         return compiled

@@ -19,7 +19,7 @@ from brancher.infer.checks import shapes_of
 from brancher.infer.elbo import ELBO
 from brancher.optim.flat import Buffers, FlatOptimizer
 from brancher.params import current_store
-from brancher.staging import RandomState, stage_loop
+from brancher.staging import RandomState, Surroundings, stage_loop
 
 if TYPE_CHECKING:
     from brancher.infer.svi import SVI
@@ -44,10 +44,12 @@ class Fixed:
     """What the graph depends on beside tensors, as one constant of the cache key.
 
     Attributes:
+        around: number for the Python values that model and guide read from outside.
         training: train or eval mode of every module that model and guide use.
         blocks: names of the parameters and options of the optimizer, block by block.
     """
 
+    around: int
     training: tuple[bool, ...]
     blocks: Hashable
 
@@ -55,8 +57,9 @@ class Fixed:
 class CompiledStep:
     """Runs compiled steps for one :class:`SVI`.
 
-    The first step with arguments of a new shape runs eagerly: it declares parameters, gives the
-    optimizer its state, and is checked like any first step. What can not be compiled runs
+    The first step with arguments of a new shape, or with another Python value around model and
+    guide, runs eagerly: it declares parameters, gives the optimizer its state, and is checked
+    like any first step. What can not be compiled runs
     eagerly ever after, with one warning that says why.
 
     Args:
@@ -75,7 +78,10 @@ class CompiledStep:
         self._refused = False
         self._failure: Exception | None = None
         self._parts: list[torch.nn.Module] = []
-        self._fixed = Fixed((), ())
+        self._fixed = Fixed(0, (), ())
+        self._around = Surroundings([])
+        self._state = 0
+        self._watching = False
         self._loop = stage_loop(
             self._step, until=_is_bad, name="SVI.step", on_fallback=lambda error: self._refuse(str(error))
         )
@@ -92,7 +98,11 @@ class CompiledStep:
 
     def eager_step_done(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note that a checked, eager step with these arguments has passed."""
-        self._seen.add((shapes_of(args), shapes_of(kwargs)))
+        if self._watching:
+            self._around.settle()
+        self._state = self._around.state()
+        self._watching = False
+        self._seen.add((self._state, shapes_of(args), shapes_of(kwargs)))
         self._store = current_store().token()
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -121,7 +131,7 @@ class CompiledStep:
         consts, rng = (flat.buffers, self._report, self._fixed, args, kwargs), RandomState()
         written = [self._report, *flat.tensors()] if steps > 1 else []
         copies = [tensor.clone() for tensor in written]
-        fallbacks = self._loop.counters.fallbacks
+        fallbacks, traces = self._loop.counters.fallbacks, self._loop.counters.traces
         try:
             carry, rows = self._call(self._carry(rates), steps, rates, consts)
         except BaseException as error:
@@ -135,6 +145,9 @@ class CompiledStep:
             self._failure = error  # an index out of range, say: the eager step can tell what is wrong
             return []
         self._refused = self._loop.counters.fallbacks > fallbacks
+        if self._loop.counters.traces > traces:
+            self._around.settle()
+        self._watching = False
         losses = [loss for loss, good in rows if good]
         if len(losses) < len(rows):
             schedule.rewind()
@@ -162,13 +175,25 @@ class CompiledStep:
 
     def _is_known(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a checked step with such arguments has passed, on the parameters that are there now."""
+        if self._around.is_empty:
+            self._around = Surroundings([self.svi.model, self.svi.guide, self.svi.loss])
+        state = self._around.state()
+        if state != self._state:
+            self._state, self._last = state, None
+        if self._around.is_restless:
+            self._refuse(
+                "SVI.step: expected Python values around model and guide that stay, got many changes, the "
+                f"last one of '{self._around.changed}'; pass it as an argument, as a tensor."
+            )
+            return False
+        self._watching = True
         if self._store != current_store().token():
             return False
         last = self._last
         is_plain = last is not None and not kwargs and not last[1] and len(args) == len(last[0])
         if last is not None and is_plain and all(map(is_, args, last[0])):
             return True  # the objects of the step before; a tensor resized in place the graph notices
-        if (shapes_of(args), shapes_of(kwargs)) not in self._seen:
+        if (state, shapes_of(args), shapes_of(kwargs)) not in self._seen:
             return False
         self._last = (args, kwargs)
         return True
@@ -189,10 +214,11 @@ class CompiledStep:
             self._report, self._done = torch.zeros(2, dtype=torch.float64, device=flat.devices[0]), 0
             roots = [fn for fn in (self.svi.model, self.svi.guide) if isinstance(fn, torch.nn.Module)]
             self._parts = [part for root in (*roots, *current_store().modules()) for part in root.modules()]
-            self._fixed = Fixed((), tuple((tuple(block.names), block.options) for block in flat.blocks))
+            blocks = tuple((tuple(block.names), block.options) for block in flat.blocks)
+            self._fixed = Fixed(self._state, (), blocks)
         training = tuple([part.training for part in self._parts])
-        if training != self._fixed.training:
-            self._fixed = Fixed(training, self._fixed.blocks)
+        if training != self._fixed.training or self._state != self._fixed.around:
+            self._fixed = Fixed(self._state, training, self._fixed.blocks)
         return flat
 
     def _step(

@@ -97,7 +97,7 @@ def log_likelihood(
 
 @functools.lru_cache(maxsize=16)
 def _compiled_runs(model: Callable[..., Any]) -> CompiledRuns:
-    return CompiledRuns("log_likelihood")
+    return CompiledRuns("log_likelihood", model)
 
 
 def _check_sites(record: Trace, given: Mapping[str, torch.Tensor]) -> None:

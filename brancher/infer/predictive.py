@@ -134,7 +134,7 @@ class Predictive:
         self.vectorized: bool | None = None
         self.reason: str | None = None
         self._choices: dict[Any, Choice] = {}
-        self._compiled = CompiledRuns("Predictive") if compile else None
+        self._compiled = CompiledRuns("Predictive", model, guide) if compile else None
 
     @stack.restored()
     @undone_on_error()

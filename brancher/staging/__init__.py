@@ -5,6 +5,7 @@ from brancher.staging.generators import RandomState, random_state_kept
 from brancher.staging.loop import LoopResult, StagedLoop, stage_loop, staged_loop
 from brancher.staging.reasons import StagingError
 from brancher.staging.staged import Counters, Staged, is_available, stage
+from brancher.staging.surroundings import Surroundings
 
 __all__ = [
     "Counters",
@@ -13,6 +14,7 @@ __all__ = [
     "Staged",
     "StagedLoop",
     "StagingError",
+    "Surroundings",
     "export",
     "is_available",
     "random_state_kept",

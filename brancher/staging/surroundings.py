@@ -1,0 +1,331 @@
+"""What functions read from around them: closures, globals, attributes; and whether any of it was rebound.
+
+A recorded graph holds the Python values that the function read when it was recorded. Here those are found
+that can be found from outside, so that a change leads to another graph instead of old numbers.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import site
+import sys
+import sysconfig
+from collections.abc import Hashable, Iterable
+from operator import is_
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import torch
+
+from brancher.staging.structure import constant_key
+
+Tensor = torch.Tensor
+
+_PLAIN = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+#: Where wrappers keep the function that they wrap.
+_WRAPPED = ("fn", "func", "model", "guide", "__wrapped__")
+#: From so many states on, compiling anew for each costs more than it gives.
+MOST_STATES = 5
+#: A container with more entries is data, not settings.
+_MOST = 64
+#: Objects of the standard library that hold what a user puts there.
+_NAMESPACES = ("SimpleNamespace", "Namespace")
+_MISSING = object()
+#: What every module has, but train or eval mode; its parts, parameters and buffers are watched as containers.
+_MODULE = frozenset(vars(torch.nn.Module())) - {"training"}
+
+
+class Surroundings:
+    """Watches what functions read from outside their arguments, as far as that can be told.
+
+    Watched: closure variables and globals that the functions name; attributes of their objects, classes
+    and modules; entries of small lists and dicts among those; the same of functions that they name, if those
+    are not a library's. Numbers, strings and the like go by value, everything else by which object it is: a
+    tensor that is changed in place is the same. What the functions themselves change is not watched.
+
+    Args:
+        roots: the functions, bare, bound, partial or wrapped, or modules and other callable objects.
+
+    Example:
+        >>> scale = 1.0
+        >>> around = Surroundings([lambda x: scale * x])
+        >>> before, scale = around.state(), 2.0
+        >>> around.state() == before, around.changed
+        (False, 'scale')
+    """
+
+    def __init__(self, roots: Iterable[Any]) -> None:
+        self._roots = tuple(roots)
+        self.is_empty = not self._roots
+        self._ours: dict[Hashable, _Place] = {}
+        self._states: dict[Hashable, int] = {}
+        self._state = -1
+        self._look_around()
+        #: Name of what was rebound last, "" before.
+        self.changed = ""
+
+    def state(self) -> int:
+        """Tell what is there now: the same number for the same values, whatever was there between."""
+        if self._state >= 0 and self._is_as_seen():
+            return self._state
+        changed = self._found.changed()
+        self._look_around()
+        state = self._states.setdefault(self._found.key(), len(self._states))
+        if changed and state != self._state:
+            self.changed = changed[0].label
+        self._state = state
+        return state
+
+    def settle(self) -> None:
+        """Call after the functions have run: what has changed since `state` is their own doing."""
+        self._ours.update({place.token: place for place in self._found.changed()})
+        self._look_around()
+        self._states[self._found.key()] = self._state
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether what was there at `state` is one change too many."""
+        return self._state >= MOST_STATES
+
+    def _is_as_seen(self) -> bool:
+        return _are_same(self._found.read(), self._seen)
+
+    def _look_around(self) -> None:
+        found = _Found(self._ours)
+        for root in self._roots:
+            found.visit(root, "")
+        found.mark()
+        self._found, self._seen = found, found.read()
+
+
+class _Place:
+    """Something that can be rebound: a closure's cell, a key of a mapping, or all entries of a container."""
+
+    __slots__ = ("holder", "kind", "label", "name", "token")
+
+    def __init__(self, kind: str, holder: Any, name: str, label: str) -> None:
+        self.kind, self.holder, self.name, self.label = kind, holder, name, label
+        self.token = (kind, id(holder), name)
+
+    def entries(self) -> list[Any]:
+        if self.kind == "cell":
+            return [_contents(self.holder)]
+        if self.kind == "entry":
+            return [self.holder.get(self.name, _MISSING)]
+        return [*self.holder, *self.holder.values()] if self.kind == "dict" else list(self.holder)
+
+
+class _Found:
+    """The places that were found, and how to read them fast."""
+
+    def __init__(self, ours: dict[Hashable, Any]) -> None:
+        self._ours = ours
+        self._visited: dict[int, Any] = {}
+        self._taken: set[Hashable] = set()
+        self._cells: list[_Place] = []
+        self._keys: list[_Place] = []
+        self._boxes: list[_Place] = []
+        self._kept: list[tuple[_Place, list[Any]]] = []
+
+    def read(self) -> list[Any]:
+        """What is in all places, one after the other."""
+        now = [_contents(place.holder) for place in self._cells]
+        now += [place.holder.get(place.name, _MISSING) for place in self._keys]
+        for place in self._boxes:
+            now += place.entries()
+        return now
+
+    def mark(self) -> None:
+        """Keep what is there, to compare it with later."""
+        self._kept = [(place, place.entries()) for place in (*self._cells, *self._keys, *self._boxes)]
+
+    def key(self) -> Hashable:
+        """What was there at `mark`, as a value."""
+        return tuple((place.label, tuple(map(_key, entries))) for place, entries in self._kept)
+
+    def changed(self) -> list[_Place]:
+        """The places that hold something else than at `mark`."""
+        return [place for place, kept in self._kept if not _are_same(place.entries(), kept)]
+
+    def visit(self, value: Any, label: str) -> None:
+        """Find what can be rebound below a value."""
+        if isinstance(value, (*_PLAIN, Tensor)) or id(value) in self._visited:
+            return
+        self._visited[id(value)] = value
+        if isinstance(value, FunctionType):
+            self._function(value)
+        elif isinstance(value, MethodType):
+            self.visit(value.__func__, label)
+            self.visit(value.__self__, label)
+        elif isinstance(value, functools.partial):
+            for part in (value.func, *value.args, *value.keywords.values()):
+                self.visit(part, label)
+        elif isinstance(value, torch.nn.Module):
+            self._module(value, label or type(value).__name__)
+        elif isinstance(value, type):
+            self._class(value)
+        elif isinstance(value, (dict, list, tuple)):
+            self._container(value, label)
+        elif not isinstance(value, ModuleType):
+            self._object(value, label or type(value).__name__)
+
+    def _function(self, function: FunctionType) -> None:
+        code, own = function.__code__, is_users(function.__code__, function.__module__)
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            if own:
+                self._add(self._cells, _Place("cell", cell, "", name))
+            self.visit(_contents(cell), name)
+        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self.visit(default, "")
+        self.visit(getattr(function, "__wrapped__", None), "")
+        if not own:
+            return
+        for name in _names(code):
+            value = function.__globals__.get(name, _MISSING)
+            if isinstance(value, ModuleType):
+                self._imported(value, name, code)
+            elif value is not _MISSING and not _is_librarys(value):
+                self._entry(function.__globals__, name, name)
+
+    def _imported(self, module: ModuleType, label: str, code: CodeType) -> None:
+        """A module of the user's own: whatever the code may name of it."""
+        if is_users(None, module.__name__):
+            for name in code.co_names:
+                if name in vars(module) and not _is_librarys(vars(module)[name]):
+                    self._entry(vars(module), name, f"{label}.{name}")
+
+    def _entry(self, holder: Any, name: str, label: str) -> None:
+        self._add(self._keys, _Place("entry", holder, name, label))
+        self.visit(holder[name], label)
+
+    def _module(self, module: torch.nn.Module, label: str) -> None:
+        self._object(module, label)
+        if not _is_ours(type(module).__module__):
+            for part in (module._modules, module._parameters, module._buffers):
+                if part:
+                    self._add(self._boxes, _Place("dict", part, "", label))
+        for name, child in module._modules.items():
+            self.visit(child, f"{label}.{name}")
+
+    def _object(self, value: Any, label: str) -> None:
+        kind = type(value)
+        is_module = isinstance(value, torch.nn.Module) and not _is_ours(kind.__module__)
+        if is_module or is_users(None, kind.__module__) or kind.__name__ in _NAMESPACES:
+            self._attributes(value, label)
+            self._class(kind)
+        else:
+            inside = getattr(value, "__dict__", {})
+            for name in _WRAPPED:
+                self.visit(inside.get(name), label)
+
+    def _attributes(self, value: Any, label: str) -> None:
+        inside = getattr(value, "__dict__", {})
+        is_own = is_users(None, type(value).__module__)
+        for name in list(inside):
+            if name not in _MODULE and (is_own or not name.startswith("_")):
+                self._entry(inside, name, f"{label}.{name}")
+
+    def _class(self, kind: type) -> None:
+        for base in kind.__mro__:
+            if not is_users(None, base.__module__):
+                continue
+            for name, value in vars(base).items():
+                if isinstance(value, FunctionType):
+                    self.visit(value, name)
+                elif isinstance(value, (staticmethod, classmethod, property)):
+                    self.visit(getattr(value, "__func__", None) or getattr(value, "fget", None), name)
+                elif isinstance(value, (*_PLAIN, Tensor)) and not name.startswith("__"):
+                    self._add(self._keys, _Place("entry", vars(base), name, f"{base.__name__}.{name}"))
+
+    def _container(self, value: Any, label: str) -> None:
+        if len(value) > _MOST:
+            return
+        if not isinstance(value, tuple):
+            self._add(self._boxes, _Place("dict" if isinstance(value, dict) else "list", value, "", label))
+        for part in value.values() if isinstance(value, dict) else value:
+            self.visit(part, label)
+
+    def _add(self, places: list[_Place], place: _Place) -> None:
+        if place.token not in self._taken and place.token not in self._ours:
+            self._taken.add(place.token)
+            places.append(place)
+
+
+def _are_same(some: list[Any], others: list[Any]) -> bool:
+    return len(some) == len(others) and all(map(is_, some, others))
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet, or deleted
+        return _MISSING
+
+
+class _Same:
+    """An object that equals itself alone, and is kept so that no other takes its address."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _key(value: Any) -> Hashable:
+    if isinstance(value, _PLAIN):
+        return constant_key(value)
+    if type(value) is tuple:
+        return tuple(map(_key, value))
+    return _Same(value)
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """Folders of the standard library and of installed packages."""
+    paths = sysconfig.get_paths()
+    folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return tuple({*folders, *site.getsitepackages(), "<frozen"})
+
+
+def is_users(code: CodeType | None, module: str | None) -> bool:
+    """Whether code is the user's own, not that of an installed package, the standard library or this one."""
+    if _is_ours(module):
+        return False
+    top = (module or "").partition(".")[0]
+    return not code.co_filename.startswith(_libraries()) if code is not None else _is_users_module(top)
+
+
+def _is_ours(module: str | None) -> bool:
+    return (module or "").partition(".")[0] == __name__.partition(".")[0]
+
+
+@functools.cache
+def _is_users_module(top: str) -> bool:
+    file = getattr(sys.modules.get(top), "__file__", None)
+    return top not in sys.builtin_module_names and not (file or "").startswith(_libraries())
+
+
+def _is_librarys(value: Any) -> bool:
+    """Whether a global is a function or class of a library, or a module: nobody rebinds those."""
+    if isinstance(value, ModuleType):
+        return True
+    if isinstance(value, FunctionType):
+        return not is_users(value.__code__, value.__module__)
+    return isinstance(value, type) and not is_users(None, value.__module__)
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(code: CodeType) -> tuple[str, ...]:
+    """The globals that code names, that of functions defined inside too."""
+    found = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            found.update(_names(inner))
+    return tuple(sorted(found))

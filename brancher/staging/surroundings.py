@@ -113,7 +113,7 @@ class _Place:
             return [_contents(self.holder)]
         if self.kind == "entry":
             return [self.holder.get(self.name, _MISSING)]
-        return [*self.holder, *self.holder.values()] if self.kind == "dict" else list(self.holder)
+        return [*self.holder, *self.holder.values()] if isinstance(self.holder, dict) else list(self.holder)
 
 
 class _Found:
@@ -123,22 +123,25 @@ class _Found:
         self._ours = ours
         self._visited: dict[int, Any] = {}
         self._taken: set[Hashable] = set()
-        self._cells: list[_Place] = []
-        self._keys: list[_Place] = []
-        self._boxes: list[_Place] = []
+        self._places: list[_Place] = []
         self._kept: list[tuple[_Place, list[Any]]] = []
 
     def read(self) -> list[Any]:
         """What is in all places, one after the other."""
-        now = [_contents(place.holder) for place in self._cells]
-        now += [place.holder.get(place.name, _MISSING) for place in self._keys]
-        for place in self._boxes:
-            now += place.entries()
+        now = [_contents(cell) for cell in self._cells]
+        now += [get(name, _MISSING) for get, name in self._gets]
+        for entries in self._boxes:
+            now += entries
+            if isinstance(entries, dict):
+                now += entries.values()
         return now
 
     def mark(self) -> None:
         """Keep what is there, to compare it with later."""
-        self._kept = [(place, place.entries()) for place in (*self._cells, *self._keys, *self._boxes)]
+        self._kept = [(place, place.entries()) for place in self._places]
+        self._cells = [place.holder for place in self._places if place.kind == "cell"]
+        self._gets = [(place.holder.get, place.name) for place in self._places if place.kind == "entry"]
+        self._boxes = [place.holder for place in self._places if place.kind == "box"]
 
     def key(self) -> Hashable:
         """What was there at `mark`, as a value."""
@@ -174,7 +177,7 @@ class _Found:
         code, own = function.__code__, is_users(function.__code__, function.__module__)
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             if own:
-                self._add(self._cells, _Place("cell", cell, "", name))
+                self._add(_Place("cell", cell, "", name))
             self.visit(_contents(cell), name)
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self.visit(default, "")
@@ -196,7 +199,7 @@ class _Found:
                     self._entry(vars(module), name, f"{label}.{name}")
 
     def _entry(self, holder: Any, name: str, label: str) -> None:
-        self._add(self._keys, _Place("entry", holder, name, label))
+        self._add(_Place("entry", holder, name, label))
         self.visit(holder[name], label)
 
     def _module(self, module: torch.nn.Module, label: str) -> None:
@@ -204,7 +207,7 @@ class _Found:
         if not _is_ours(type(module).__module__):
             for part in (module._modules, module._parameters, module._buffers):
                 if part:
-                    self._add(self._boxes, _Place("dict", part, "", label))
+                    self._add(_Place("box", part, "", label))
         for name, child in module._modules.items():
             self.visit(child, f"{label}.{name}")
 
@@ -236,20 +239,20 @@ class _Found:
                 elif isinstance(value, (staticmethod, classmethod, property)):
                     self.visit(getattr(value, "__func__", None) or getattr(value, "fget", None), name)
                 elif isinstance(value, (*_PLAIN, Tensor)) and not name.startswith("__"):
-                    self._add(self._keys, _Place("entry", vars(base), name, f"{base.__name__}.{name}"))
+                    self._add(_Place("entry", vars(base), name, f"{base.__name__}.{name}"))
 
     def _container(self, value: Any, label: str) -> None:
         if len(value) > _MOST:
             return
         if not isinstance(value, tuple):
-            self._add(self._boxes, _Place("dict" if isinstance(value, dict) else "list", value, "", label))
+            self._add(_Place("box", value, "", label))
         for part in value.values() if isinstance(value, dict) else value:
             self.visit(part, label)
 
-    def _add(self, places: list[_Place], place: _Place) -> None:
+    def _add(self, place: _Place) -> None:
         if place.token not in self._taken and place.token not in self._ours:
             self._taken.add(place.token)
-            places.append(place)
+            self._places.append(place)
 
 
 def _are_same(some: list[Any], others: list[Any]) -> bool:

@@ -11,6 +11,7 @@ import functools
 import site
 import sys
 import sysconfig
+from collections import deque
 from collections.abc import Hashable, Iterable
 from operator import is_
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -29,6 +30,8 @@ _WRAPPED = ("fn", "func", "model", "guide", "__wrapped__")
 MOST_STATES = 5
 #: A container with more entries is data, not settings.
 _MOST = 64
+#: Reading more places at each call would cost more than the call.
+_MOST_PLACES = 1_000
 #: Objects of the standard library that hold what a user puts there.
 _NAMESPACES = ("SimpleNamespace", "Namespace")
 _MISSING = object()
@@ -92,9 +95,7 @@ class Surroundings:
         return _are_same(self._found.read(), self._seen)
 
     def _look_around(self) -> None:
-        found = _Found(self._ours)
-        for root in self._roots:
-            found.visit(root, "")
+        found = _Found(self._ours, self._roots)
         found.mark()
         self._found, self._seen = found, found.read()
 
@@ -117,14 +118,17 @@ class _Place:
 
 
 class _Found:
-    """The places that were found, and how to read them fast."""
+    """The places that are found from some functions on, the nearest first, and how to read them fast."""
 
-    def __init__(self, ours: dict[Hashable, Any]) -> None:
+    def __init__(self, ours: dict[Hashable, Any], roots: tuple[Any, ...]) -> None:
         self._ours = ours
         self._visited: dict[int, Any] = {}
+        self._todo = deque((root, "") for root in roots)
         self._taken: set[Hashable] = set()
         self._places: list[_Place] = []
         self._kept: list[tuple[_Place, list[Any]]] = []
+        while self._todo and len(self._places) < _MOST_PLACES:
+            self._look_into(*self._todo.popleft())
 
     def read(self) -> list[Any]:
         """What is in all places, one after the other."""
@@ -151,19 +155,21 @@ class _Found:
         """The places that hold something else than at `mark`."""
         return [place for place, kept in self._kept if not _are_same(place.entries(), kept)]
 
-    def visit(self, value: Any, label: str) -> None:
-        """Find what can be rebound below a value."""
-        if isinstance(value, (*_PLAIN, Tensor)) or id(value) in self._visited:
-            return
-        self._visited[id(value)] = value
+    def _visit(self, value: Any, label: str) -> None:
+        if not isinstance(value, (*_PLAIN, Tensor)) and id(value) not in self._visited:
+            self._visited[id(value)] = value
+            self._todo.append((value, label))
+
+    def _look_into(self, value: Any, label: str) -> None:
+        """Find what can be rebound in a value."""
         if isinstance(value, FunctionType):
             self._function(value)
         elif isinstance(value, MethodType):
-            self.visit(value.__func__, label)
-            self.visit(value.__self__, label)
+            self._visit(value.__func__, label)
+            self._visit(value.__self__, label)
         elif isinstance(value, functools.partial):
             for part in (value.func, *value.args, *value.keywords.values()):
-                self.visit(part, label)
+                self._visit(part, label)
         elif isinstance(value, torch.nn.Module):
             self._module(value, label or type(value).__name__)
         elif isinstance(value, type):
@@ -178,10 +184,10 @@ class _Found:
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             if own:
                 self._add(_Place("cell", cell, "", name))
-            self.visit(_contents(cell), name)
+            self._visit(_contents(cell), name)
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-            self.visit(default, "")
-        self.visit(getattr(function, "__wrapped__", None), "")
+            self._visit(default, "")
+        self._visit(getattr(function, "__wrapped__", None), "")
         if not own:
             return
         for name in _names(code):
@@ -200,7 +206,7 @@ class _Found:
 
     def _entry(self, holder: Any, name: str, label: str) -> None:
         self._add(_Place("entry", holder, name, label))
-        self.visit(holder[name], label)
+        self._visit(holder[name], label)
 
     def _module(self, module: torch.nn.Module, label: str) -> None:
         self._object(module, label)
@@ -209,7 +215,7 @@ class _Found:
                 if part:
                     self._add(_Place("box", part, "", label))
         for name, child in module._modules.items():
-            self.visit(child, f"{label}.{name}")
+            self._visit(child, f"{label}.{name}")
 
     def _object(self, value: Any, label: str) -> None:
         kind = type(value)
@@ -220,7 +226,7 @@ class _Found:
         else:
             inside = getattr(value, "__dict__", {})
             for name in _WRAPPED:
-                self.visit(inside.get(name), label)
+                self._visit(inside.get(name), label)
 
     def _attributes(self, value: Any, label: str) -> None:
         inside = getattr(value, "__dict__", {})
@@ -235,9 +241,9 @@ class _Found:
                 continue
             for name, value in vars(base).items():
                 if isinstance(value, FunctionType):
-                    self.visit(value, name)
+                    self._visit(value, name)
                 elif isinstance(value, (staticmethod, classmethod, property)):
-                    self.visit(getattr(value, "__func__", None) or getattr(value, "fget", None), name)
+                    self._visit(getattr(value, "__func__", None) or getattr(value, "fget", None), name)
                 elif isinstance(value, (*_PLAIN, Tensor)) and not name.startswith("__"):
                     self._add(_Place("entry", vars(base), name, f"{base.__name__}.{name}"))
 
@@ -247,7 +253,7 @@ class _Found:
         if not isinstance(value, tuple):
             self._add(_Place("box", value, "", label))
         for part in value.values() if isinstance(value, dict) else value:
-            self.visit(part, label)
+            self._visit(part, label)
 
     def _add(self, place: _Place) -> None:
         if place.token not in self._taken and place.token not in self._ours:

@@ -247,3 +247,16 @@ def test_a_variable_that_is_deleted_and_put_back() -> None:
     assert around.state() != before
     value = 1.0
     assert around.state() == before
+
+
+def test_a_long_chain_of_objects_is_followed_as_far_as_it_is_settings() -> None:
+    first = last = Model()
+    for _ in range(20_000):
+        last.own = Model()
+        last = last.own
+    around = Surroundings([first])
+    before = around.state()
+    last.own = 3.0
+    assert around.state() == before
+    first._hidden = 3.0
+    assert around.state() != before

@@ -16,19 +16,30 @@ from brancher.handlers.message import Frame, Message
 from brancher.handlers.messenger import Messenger
 
 
+def is_index(rows: Any) -> bool:
+    """Whether a plate's rows are row numbers, and not a batch of data in their place."""
+    return (
+        isinstance(rows, torch.Tensor)
+        and rows.dim() == 1
+        and not rows.is_floating_point()
+        and rows.dtype != torch.bool
+    )
+
+
 class PlateScope(Messenger):
     """Expand, scale and label every site inside one plate; ``primitives.plate`` enters it.
 
     Args:
         frame: name, dimension and sizes.
-        indices: rows present, shape (frame.size,); None when all are.
+        indices: rows present, shape (frame.size,); None when all are, or the rows have no numbers.
         origin: the plate that made it.
     """
 
     def __init__(self, frame: Frame, indices: torch.Tensor | None, origin: Any = None) -> None:
         super().__init__(None)
         self.frame, self.indices, self.origin = frame, indices, origin
-        self._factor = frame.full_size / frame.size if frame.size and indices is not None else 1.0
+        is_part = indices is not None or frame.size != frame.full_size
+        self._factor = frame.full_size / frame.size if frame.size and is_part else 1.0
 
     def process_message(self, message: Message) -> None:
         """Put the frame on the site; expand its distribution and scale its density."""
@@ -58,7 +69,12 @@ class PlateScope(Messenger):
                 f"{kind} '{message.name}': expected size {self.frame.full_size} or 1 at dim {dim} for "
                 f"plate '{self.frame.name}', got shape {tuple(value.shape)}; give it the plate's full size"
             )
-        if self.indices is not None and rows == self.frame.full_size and rows != self.frame.size:
+        if rows == self.frame.full_size and rows != self.frame.size:
+            if self.indices is None:
+                raise PlateError(
+                    f"plate '{self.frame.name}': expected subsample as row indices where {kind} "
+                    f"'{message.name}' has all {rows} rows, got data; write subsample=indices"
+                )
             message.value = value.index_select(dim, self.indices)
 
 

@@ -105,6 +105,13 @@ class PyroModule(nn.Module, metaclass=_Mixing):
             owner: Any = functools.reduce(getattr, path, self)
             yield name, _constrained(name, leaf, getattr(owner, "parameter_constraints", {}).get(last))
 
+    def _pyro_get_fullname(self, name: str) -> str:
+        # Programs written for Pyro name the sites of a module inside a larger one so.
+        call = _CALL.get()
+        if call is not None and id(self) in call.names:
+            return call.full_name(self, name)
+        return f"{self.root_name}.{name}" if self.root_name else name
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run ``forward`` as a model."""
         with _calling(self):
@@ -114,10 +121,10 @@ class PyroModule(nn.Module, metaclass=_Mixing):
 
     def has_attribute(self, name: str) -> bool:
         """Whether a prior or parameter of that name has been set."""
-        return name in self._pyro_priors or name in self._parameters
+        return name in self._pyro_samples or name in self._parameters
 
     def __getattr__(self, name: str) -> Any:
-        if name in self.__dict__.get("_pyro_priors", ()):
+        if name in self.__dict__.get("_pyro_samples", ()):
             return self._sampled(name)
         free = name.removesuffix("_unconstrained")
         if free != name and free in self._parameters:
@@ -136,14 +143,14 @@ class PyroModule(nn.Module, metaclass=_Mixing):
             self.__dict__.pop(name, None)
             self._forget(name)
         if isinstance(value, PyroSample):
-            self._pyro_priors[name] = value.prior
+            self._pyro_samples[name] = value.prior
         elif isinstance(value, PyroParam):
             self._hold(name, value)
         elif name in self.__dict__.get("parameter_constraints", {}) and isinstance(value, torch.Tensor):
             with torch.no_grad():
                 self._parameters[name].copy_(self._free(name, value))  # type: ignore[union-attr]
         else:
-            self.__dict__.get("_pyro_priors", {}).pop(name, None)
+            self.__dict__.get("_pyro_samples", {}).pop(name, None)
             super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -153,7 +160,7 @@ class PyroModule(nn.Module, metaclass=_Mixing):
     def _forget(self, name: str) -> bool:
         self.parameter_constraints.pop(name, None)
         tables: tuple[dict[str, Any], ...] = (
-            self._pyro_priors,
+            self._pyro_samples,
             self._parameters,
             self._modules,
             self._buffers,
@@ -184,7 +191,7 @@ class PyroModule(nn.Module, metaclass=_Mixing):
         return call.values[full_name]  # type: ignore[no-any-return]
 
     def _sampled(self, name: str) -> Any:
-        prior, call = self._pyro_priors[name], _CALL.get()
+        prior, call = self._pyro_samples[name], _CALL.get()
         if call is None or id(self) not in call.names:
             prior = prior if hasattr(prior, "log_prob") else prior(self)
             return prior.sample() if hasattr(prior, "log_prob") else prior
@@ -239,7 +246,7 @@ def to_pyro_module_(module: nn.Module, recurse: bool = True) -> None:
 
 
 def _prepare(module: nn.Module, name: str) -> None:
-    module.__dict__.setdefault("_pyro_priors", {})
+    module.__dict__.setdefault("_pyro_samples", {})
     module.__dict__.setdefault("_pyro_event_dims", {})
     module.__dict__.setdefault("parameter_constraints", {})
     module.__dict__["_pyro_root_name"] = name

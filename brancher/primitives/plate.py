@@ -14,7 +14,7 @@ from brancher.distributions.validation import is_validating
 from brancher.errors import DistributionError, PlateError, PlateIndexError, add_place
 from brancher.handlers import stack
 from brancher.handlers.message import Frame, Message
-from brancher.handlers.plate import UNKNOWN, OpenPlateScope, PlateScope, allocate, refuse_reentry
+from brancher.handlers.plate import UNKNOWN, OpenPlateScope, PlateScope, allocate, is_index, refuse_reentry
 from brancher.handlers.replay import replayed_rows
 from brancher.primitives.sample import refuse_name
 
@@ -29,7 +29,8 @@ class plate:  # noqa: N801
         subsample_size: how many rows to draw afresh at every run; densities inside are
             scaled by ``size / subsample_size``, so that they stay unbiased. Left out, a model takes
             the rows of its guide, and all of them where that takes all.
-        subsample: the rows to use, an index tensor; wins over ``subsample_size``.
+        subsample: the rows to use, an index tensor; wins over ``subsample_size``. Anything else with a
+            length, such as a batch of data, says how many rows there are, but not which.
         dim: batch dimension < 0; by default the rightmost free one.
         device: where indices are made.
         coords: labels of the rows (list, numpy array or pandas index), kept for tables.
@@ -64,10 +65,12 @@ class plate:  # noqa: N801
         self.size = UNKNOWN if is_open else _row_count(name, None if size is UNKNOWN else size, coords)
         if dim is not None:
             _check_dim(name, dim)
-        self._indices = self._choose(subsample_size, subsample)
-        self.subsample_size = self.size if self._indices is None else len(self._indices)
+        #: Row numbers, or what was given in their place; None for all rows.
+        self._rows = self._choose(subsample_size, subsample)
+        self._indices = self._rows if is_index(self._rows) else None
+        self.subsample_size = self.size if self._rows is None else len(self._rows)
 
-    def _choose(self, subsample_size: int | None, subsample: Any) -> torch.Tensor | None:
+    def _choose(self, subsample_size: int | None, subsample: Any) -> Any:
         is_full = subsample is None and (subsample_size is None or subsample_size == self.size)
         # A model that names no rows takes those of its guide.
         if is_full and (subsample_size is not None or not replayed_rows(self.name)):
@@ -91,9 +94,10 @@ class plate:  # noqa: N801
         message = Message(
             "plate", self.name, self._draw, value=given, kwargs={"subsample_size": subsample_size}
         )
-        rows: torch.Tensor = stack.apply(message).value
+        rows: Any = stack.apply(message).value
         if is_validating():
-            _check_rows(self.name, self.size, rows)
+            if is_index(rows):
+                _check_rows(self.name, self.size, rows)
             if subsample_size is not None and len(rows) != subsample_size:
                 raise PlateError(
                     f"plate '{self.name}': expected {subsample_size} rows as subsample_size says, got the "
@@ -106,10 +110,11 @@ class plate:  # noqa: N801
 
     @property
     def indices(self) -> torch.Tensor:
-        """The rows present, shape (subsample_size,)."""
+        """The rows present, shape (subsample_size,); what was given in their place where that is data."""
         if self.size is UNKNOWN:
             self._refuse_open("its indices")
-        return torch.arange(self.size, device=self.device) if self._indices is None else self._indices
+        rows: torch.Tensor = torch.arange(self.size, device=self.device) if self._rows is None else self._rows
+        return rows
 
     def _refuse_open(self, wanted: str) -> NoReturn:
         raise PlateError(
@@ -137,8 +142,10 @@ class plate:  # noqa: N801
     def __iter__(self) -> Iterator[int]:
         refuse_reentry(self.name)
         # Rows that are all there are known without a tensor, so that a loop over them can be compiled.
-        is_full = self._indices is None and self.size is not UNKNOWN
-        rows = range(self.size) if is_full else self.indices.cpu().tolist()
+        is_full = self._rows is None and self.size is not UNKNOWN
+        rows: Any = range(self.size) if is_full else self.indices
+        if is_index(rows):
+            rows = rows.cpu().tolist()
         for counter, row in enumerate(rows):
             frame = Frame(self.name, None, self.subsample_size, self.size, counter, self.coords)
             scope = PlateScope(frame, self._indices, self)
@@ -236,21 +243,26 @@ def _check_dim(name: str, dim: Any) -> None:
         raise PlateError(f"plate '{name}': expected dim as an int < 0, got {dim!r}; try dim=-1")
 
 
-def _as_rows(name: str, subsample: Any, device: Any) -> torch.Tensor:
-    try:
-        rows = torch.as_tensor(subsample, device=device)
-    except (TypeError, ValueError, RuntimeError):
+def _as_rows(name: str, subsample: Any, device: Any) -> Any:
+    """Row numbers as a tensor; anything else with a length as it is."""
+    rows = subsample
+    if not isinstance(rows, torch.Tensor):
+        try:
+            rows = torch.as_tensor(subsample, device=device)
+        except (TypeError, ValueError, RuntimeError):
+            rows = subsample
+    elif device is not None and is_index(rows):
+        rows = rows.to(device)
+    if is_index(rows):
+        return rows
+    is_mask = isinstance(rows, torch.Tensor) and rows.dtype == torch.bool
+    if is_mask or not hasattr(subsample, "__len__") or (isinstance(rows, torch.Tensor) and not rows.dim()):
+        shown = f"{rows.dtype} of shape {tuple(rows.shape)}" if is_mask else type(subsample).__name__
         raise PlateError(
-            f"plate '{name}': expected subsample as a vector of row indices, got {type(subsample).__name__}; "
-            "write subsample=torch.tensor([0, 2])"
-        ) from None
-    if rows.dim() != 1 or rows.is_floating_point() or rows.dtype == torch.bool:
-        raise PlateError(
-            f"plate '{name}': expected subsample as a vector of row indices, got {rows.dtype} of shape "
-            f"{tuple(rows.shape)}; "
-            "of a mask take mask.nonzero().squeeze(-1)"
+            f"plate '{name}': expected subsample as a vector of row indices, or a batch of data with a "
+            f"length, got {shown}; of a mask take mask.nonzero().squeeze(-1)"
         )
-    return rows
+    return subsample
 
 
 def _check_rows(name: str, size: int, rows: torch.Tensor) -> None:

@@ -260,3 +260,21 @@ def test_attributes_of_a_user_do_not_meet_those_of_the_class():
     model = Model()
     assert handlers.trace(model).get_trace().stochastic_nodes == ["weight"]
     assert model._priors == {"weight": "mine"}
+
+
+def test_full_name_of_a_site_inside_a_module():
+    class Inner(PyroModule):
+        def forward(self):
+            return sample(self._pyro_get_fullname("x"), dist.Normal(0.0, 1.0))
+
+    class Outer(PyroModule):
+        def __init__(self):
+            super().__init__("outer")
+            self.inner = Inner()
+
+        def forward(self):
+            return self.inner()
+
+    assert handlers.trace(Outer()).get_trace().stochastic_nodes == ["outer.inner.x"]
+    assert Outer()._pyro_get_fullname("x") == "outer.x"
+    assert Inner()._pyro_get_fullname("x") == "x"

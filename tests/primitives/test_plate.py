@@ -8,7 +8,7 @@ import torch
 
 from brancher import deterministic, handlers, param, plate, plate_stack, sample, subsample
 from brancher import distributions as dist
-from brancher.errors import PlateError, PlateIndexError, SiteError, SiteTypeError
+from brancher.errors import GuideError, PlateError, PlateIndexError, SiteError, SiteTypeError
 from brancher.handlers import Frame, stack, trace
 from brancher.infer import SVI, Trace_ELBO
 from brancher.infer.autoguide import AutoNormal
@@ -305,3 +305,65 @@ def test_rows_of_a_guide_that_the_model_lacks_error():
     drawn = trace(lambda: program(10, subsample=torch.tensor([1, 8]))).get_trace()
     with pytest.raises(PlateIndexError, match=r"plate 'row': expected indices in \[0, 5\), got 1 outside"):
         handlers.replay(lambda: program(5), trace=drawn)()
+
+
+# Rows given as data
+
+
+@pytest.mark.parametrize("batch", [torch.zeros(4, 2), torch.zeros(4), ["a", "b", "c", "d"]])
+def test_a_batch_in_place_of_rows_counts_and_is_yielded(batch):
+    def program():
+        with plate("row", 20, subsample=batch) as given:
+            sample("x", dist.Normal(0.0, 1.0), obs=torch.zeros(4))
+        return given
+
+    record = handlers.trace(program).get_trace()
+    assert record["_RETURN"].value is batch
+    expected = 20 / 4 * 4 * dist.Normal(0.0, 1.0).log_prob(torch.tensor(0.0))
+    torch.testing.assert_close(record.log_prob_sum(), expected)
+
+
+def test_a_loop_over_a_batch_goes_through_it():
+    assert list(plate("row", 9, subsample=["a", "b"])) == ["a", "b"]
+
+
+def test_a_batch_in_place_of_rows_is_the_same_in_model_and_guide():
+    batch = torch.randn(3, 2)
+
+    def model(rows):
+        with plate("row", 12, subsample=rows):
+            z = sample("z", dist.Normal(0.0, 1.0))
+            sample("x", dist.Normal(z, 1.0), obs=batch[:, 0])
+
+    def guide(rows):
+        with plate("row", 12, subsample=rows):
+            sample("z", dist.Normal(param("loc", torch.zeros(())), 1.0))
+
+    losses = []
+    for rows in (batch, torch.tensor([4, 0, 7])):
+        torch.manual_seed(0)
+        losses.append(Trace_ELBO().loss(model, guide, rows))
+    assert losses[0] == pytest.approx(losses[1])
+
+
+def test_a_batch_in_place_of_rows_can_not_cut_data_error():
+    with (
+        pytest.raises(PlateError, match="plate 'row': expected subsample as row indices where subsample"),
+        plate("row", 9, subsample=torch.zeros(3, 2)),
+    ):
+        subsample(torch.zeros(9), event_dim=0)
+
+
+def test_guide_of_local_sites_needs_rows_error():
+    def model():
+        with plate("row", 9, subsample=torch.zeros(3, 2)):
+            sample("z", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(GuideError, match="plate 'row': expected subsample as row indices around the latent"):
+        AutoNormal(model)()
+
+
+@pytest.mark.parametrize("subsample", [torch.tensor([True, False]), 3, torch.tensor(3)])
+def test_no_rows_and_no_batch_error(subsample):
+    with pytest.raises(PlateError, match="or a batch of data with a length"):
+        plate("row", 9, subsample=subsample)

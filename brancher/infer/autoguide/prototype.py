@@ -13,6 +13,7 @@ from torch.distributions.transforms import AffineTransform, ComposeTransform, In
 from brancher.distributions import biject_to
 from brancher.errors import GuideError, PlateError
 from brancher.handlers import Frame, Message, Trace, stack, substitute, trace
+from brancher.handlers.plate import is_index
 from brancher.infer.checks import require_latents
 from brancher.infer.initialization import Init, warn_unknown_values
 from brancher.staging import random_state_kept
@@ -62,6 +63,12 @@ class Latent:
         for frame in self.frames:
             chosen = indices.get(frame.name)
             if chosen is not None and frame.dim is not None:
+                if not is_index(chosen):
+                    raise GuideError(
+                        f"plate '{frame.name}': expected subsample as row indices around the latent site "
+                        f"'{self.name}', which has all {frame.full_size} rows in the guide, got data; write "
+                        "subsample=indices"
+                    )
                 value = value.index_select(frame.dim - event_dim, chosen)
         return value
 

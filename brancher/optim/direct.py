@@ -27,7 +27,14 @@ def step(optimizer: TorchOptimizer) -> None:
     found = _lists_of(optimizer)
     if found is None:
         _lay_out(optimizer)
-        optimizer.step()
+        uneven = [group for group in optimizer.param_groups if _is_uneven(optimizer, group)]
+        try:
+            for group in uneven:
+                group["fused"] = False
+            optimizer.step()
+        finally:
+            for group in uneven:
+                group["fused"] = True
         return
     with torch.no_grad():
         for group, lists in zip(optimizer.param_groups, found, strict=True):
@@ -93,6 +100,15 @@ def _run(group: dict[str, Any], lists: Lists) -> None:
         eps=group["eps"],
         maximize=group["maximize"],
     )
+
+
+def _is_uneven(optimizer: TorchOptimizer, group: dict[str, Any]) -> bool:
+    """Whether leaves with and without a momentum meet, which the fused SGD of torch 2.13 refuses."""
+    if not isinstance(optimizer, torch.optim.SGD) or not group["fused"] or not group["momentum"]:
+        return False
+    moved = [leaf for leaf in group["params"] if leaf.grad is not None]
+    with_momentum = [optimizer.state.get(leaf, {}).get("momentum_buffer") is not None for leaf in moved]
+    return any(with_momentum) and not all(with_momentum)
 
 
 def _lay_out(optimizer: TorchOptimizer) -> None:

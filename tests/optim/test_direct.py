@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from brancher.optim import direct
+from brancher.optim import Optimizer, direct
 
 SHAPES = ((3,), (), (2, 4), (0,))
 
@@ -123,3 +123,18 @@ def test_gradient_scaler_skips_a_step_with_infinity():
     before = leaf.detach().clone()
     direct.step(optimizer)
     assert bool((leaf != before).all())
+
+
+@pytest.mark.parametrize("dampening", [0.0, 0.3])
+def test_momentum_of_a_leaf_that_joins_later(dampening):
+    options = {"lr": 0.1, "momentum": 0.9, "dampening": dampening}
+    ours, theirs = [[torch.ones(2, requires_grad=True) for _ in range(2)] for _ in range(2)]
+    optimizer, plain = Optimizer(torch.optim.SGD, options), torch.optim.SGD(theirs, **options)
+    optimizer.bind({"first": ours[0], "second": ours[1]})
+    for step in range(5):
+        for one, (first, second) in ((optimizer, ours), (plain, theirs)):
+            one.zero_grad()
+            (first.square().sum() + (second.square().sum() if step > 1 else 0.0)).backward()
+            one.step()
+    torch.testing.assert_close(ours, theirs)
+    assert all(group["fused"] for group in optimizer.param_groups)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,15 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from brancher.distributions import Distribution
-from brancher.distributions.constraints import same_constraint
 from brancher.distributions.validation import is_validating
 from brancher.errors import GuideError, InferenceError, PlateError
 from brancher.handlers import Frame, Trace
 from brancher.handlers.plate import PlateScope, open_frames
 from brancher.infer.autoguide.draws import Draws, Starts
-from brancher.infer.autoguide.module import GuideModule, can_be_pickled
-from brancher.infer.autoguide.prototype import Latent, aside, look
-from brancher.infer.autoguide.walk import Rows, Spot, usual_spot, walk
+from brancher.infer.autoguide.module import can_be_pickled
+from brancher.infer.autoguide.prototype import Latent, aside, look, without_padding
+from brancher.infer.autoguide.walk import Rows, Spot, renewed, usual_spot, walk
+from brancher.infer.autoguide.written import WrittenGuide
 from brancher.infer.checks import shapes_of, warn_forgotten_data
 from brancher.infer.initialization import Init, init_to_feasible
 from brancher.primitives import plate, sample
@@ -33,9 +32,10 @@ Tensors: TypeAlias = dict[str, torch.Tensor]
 
 #: Never the name of a site: a walk that wants it goes to the model's end.
 _EVERYTHING = ""
+_UNWRITTEN = "{}: expected a guide with forward, or with declare and draws, got neither; write them"
 
 
-class AutoGuide(GuideModule, ABC):
+class AutoGuide(WrittenGuide):
     """A guide made from a model: its latent sites, plates and supports are read off one run.
 
     That run is made at the first call, or by :meth:`setup`; random state and handlers are left
@@ -48,6 +48,9 @@ class AutoGuide(GuideModule, ABC):
     torch's optimizers work on them once the guide is set up; they are read constrained, under
     names such as ``AutoNormal.scales.x``.
 
+    A subclass that writes ``forward`` itself is a guide by hand with the attributes of a ``PyroModule``, for
+    a part of an :class:`AutoGuideList`.
+
     Args:
         model: the model.
         init_loc_fn: where to start, one of ``infer.init_to_...``.
@@ -59,7 +62,11 @@ class AutoGuide(GuideModule, ABC):
         GuideError: the model is no function.
     """
 
-    caches = GuideModule.caches | {"_seen", "_forgotten", "_example"}
+    caches = WrittenGuide.caches | {"_seen", "_forgotten", "_example"}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.is_written = cls.forward is not AutoGuide.forward
 
     def __init__(
         self,
@@ -99,13 +106,13 @@ class AutoGuide(GuideModule, ABC):
 
     # What a kind of guide decides
 
-    @abstractmethod
     def declare(self, latents: tuple[Latent, ...]) -> None:
         """Make the parameters for the latent sites."""
+        raise NotImplementedError(_UNWRITTEN.format(type(self).__name__))
 
-    @abstractmethod
     def draws(self, lead: torch.Size) -> Draws:
         """Draw all latent sites, with ``lead`` batch dimensions on the left."""
+        raise NotImplementedError(_UNWRITTEN.format(type(self).__name__))
 
     def issue(self, lead: torch.Size) -> Draws:
         """Draw all latent sites inside a call, where guides may show auxiliary sites."""
@@ -131,7 +138,7 @@ class AutoGuide(GuideModule, ABC):
             GuideError: a latent site is discrete, or its initial value is outside its support.
             InferenceError: the model has no latent site.
         """
-        if not self._latents:
+        if not self._latents and not self.is_written:
             shown = look(self.model, self.init_loc_fn, args, kwargs, type(self).__name__)
             with random_state_kept():
                 self.declare(shown.latents)
@@ -176,7 +183,7 @@ class AutoGuide(GuideModule, ABC):
         except Exception:  # these arguments are not the model's; whoever runs the model is told
             return
         self._given |= rows.keys()
-        self._latents = tuple(_renewed(latent, spots.get(latent.name)) for latent in self._latents)
+        self._latents = tuple(renewed(latent, spots.get(latent.name)) for latent in self._latents)
 
     # Drawing
 
@@ -313,7 +320,7 @@ class AutoGuide(GuideModule, ABC):
                 each = [self.constrained(self.draws(torch.Size()), args, kwargs) for _ in range(num_samples)]
                 return {name: torch.stack([one[name] for one in each]) for name in each[0]}
             batch = self.constrained(self.draws(torch.Size([num_samples])), args, kwargs)
-            return {latent.name: _without_padding(latent, batch[latent.name]) for latent in self._latents}
+            return {latent.name: without_padding(latent, batch[latent.name]) for latent in self._latents}
 
     def median(self, *args: Any, **kwargs: Any) -> Tensors:
         """The guide's median of every latent site, by name; shape B + E.
@@ -345,7 +352,7 @@ class AutoGuide(GuideModule, ABC):
         Raises:
             GuideError: the guide is not set up yet.
         """
-        if not self._latents and state_dict:
+        if not self._latents and state_dict and not self.is_written:
             raise GuideError(
                 f"{type(self).__name__}: expected a guide that has seen example arguments, got a fresh one; "
                 "call guide.setup(*args) before load_state_dict"
@@ -382,18 +389,3 @@ def _sample(latent: Latent, law: Distribution, rows: Rows, scopes: dict[str, Pla
 
 def _scope(frame: Frame, rows: torch.Tensor | None) -> PlateScope:
     return PlateScope(replace(frame, size=frame.full_size if rows is None else len(rows)), rows)
-
-
-def _without_padding(latent: Latent, value: torch.Tensor) -> torch.Tensor:
-    """Draws without the dimensions of size 1 between them and the site's own."""
-    own = value.dim() - len(latent.batch_shape) - latent.event_dim
-    return value.reshape(value.shape[:1] + value.shape[own:])
-
-
-def _renewed(latent: Latent, spot: Spot | None) -> Latent:
-    """A site's account, should this call's support or mask not be that of the first run."""
-    if spot is None:
-        return latent
-    bounded = latent.is_bounded or not same_constraint(latent.support, spot.support)
-    masked = latent.is_masked or spot.mask is not None
-    return replace(latent, is_bounded=bounded, is_masked=masked)

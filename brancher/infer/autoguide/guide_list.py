@@ -154,10 +154,10 @@ class AutoGuideList(GuideModule):
         values: Tensors = {}
         with _SharedRows(self._chosen_rows(args, kwargs)):
             for part in self.parts:
-                if isinstance(part, AutoGuide):
+                if isinstance(part, AutoGuide) and not part.is_written:
                     values.update(part.run(args, kwargs, self.model, values))
                 else:
-                    values.update(part(*args, **kwargs))
+                    values.update(part(*args, **kwargs) or {})
         return values
 
     def _chosen_rows(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, torch.Tensor]:

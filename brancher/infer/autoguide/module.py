@@ -143,6 +143,10 @@ class GuideModule(Holder):
         place = self.all_places()[path]
         return self.show(place, place.value())
 
+    def call(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
+        """Draw every latent site, for ``torch.jit.trace_module``: values in the order of the sites' names."""
+        return tuple(value for _, value in sorted(self(*args, **kwargs).items()))
+
     # Copies
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -175,6 +175,12 @@ def is_masked(site: Message) -> bool:
     return isinstance(site.mask, torch.Tensor) or site.mask is False
 
 
+def without_padding(latent: Latent, value: torch.Tensor) -> torch.Tensor:
+    """Draws without the dimensions of size 1 between them and the site's own."""
+    own = value.dim() - len(latent.batch_shape) - latent.event_dim
+    return value.reshape(value.shape[:1] + value.shape[own:])
+
+
 def _refuse_discrete(message: Message, guide: str) -> None:
     try:
         is_discrete = message.fn.support.is_discrete

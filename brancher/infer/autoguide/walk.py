@@ -8,11 +8,13 @@ moment the model comes to it, and stops as soon as everything asked for is known
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch.distributions.transforms import Transform
 
+from brancher.distributions.constraints import same_constraint
 from brancher.distributions.validation import validation_enabled
 from brancher.errors import GuideError
 from brancher.handlers import Message, Messenger, stack
@@ -49,6 +51,15 @@ Visit: TypeAlias = Callable[[Latent, Spot], torch.Tensor]
 def usual_spot(latent: Latent, rows: Rows) -> Spot:
     """A site that is as it was in the first run."""
     return Spot(rows, latent.support, latent.transform)
+
+
+def renewed(latent: Latent, spot: Spot | None) -> Latent:
+    """A site's account, should this call's support or mask not be that of the first run."""
+    if spot is None:
+        return latent
+    bounded = latent.is_bounded or not same_constraint(latent.support, spot.support)
+    masked = latent.is_masked or spot.mask is not None
+    return replace(latent, is_bounded=bounded, is_masked=masked)
 
 
 class _Enough(BaseException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ class _HMM(Distribution):
 
     Args:
         shape: batch shape of all parts, whose last dimension counts the steps; 1 where they are alike.
-        duration: length of the series; that dimension for None.
+        duration: length of the series; that dimension for None, or any where all steps are alike.
         observation_shape: shape of one observation.
         validate_args: as for every distribution.
     """
@@ -38,6 +39,8 @@ class _HMM(Distribution):
         self, shape: Size, duration: int | None, observation_shape: Size, validate_args: bool | None
     ) -> None:
         steps = shape[-1]
+        #: Whether series of every length are scored: draws have one step.
+        self.takes_any_length = duration is None and steps == 1
         if duration is None:
             duration = steps
         if (
@@ -53,10 +56,21 @@ class _HMM(Distribution):
         self.duration = duration
         super().__init__(torch.Size(shape[:-1]), torch.Size((duration, *observation_shape)), validate_args)
 
+    def _as_long_as(self, value: Tensor) -> Any:
+        """The law of series as long as ``value``."""
+        rank = len(self.event_shape) - 1
+        if not self.takes_any_length or value.dim() <= rank:
+            return self
+        steps = value.shape[-1 - rank]
+        law = copy.copy(self)
+        law.duration, law.takes_any_length = steps, False
+        law._event_shape = torch.Size((steps, *self.event_shape[1:]))
+        return law
+
     def _with_batch(self, batch_shape: Size, parts: dict[str, Any], instance: Any) -> Any:
         """The same law with parts for another batch shape."""
         new: Any = self._get_checked_instance(type(self), instance)  # type: ignore[no-untyped-call]
-        new.__dict__.update(parts, duration=self.duration)
+        new.__dict__.update(parts, duration=self.duration, takes_any_length=self.takes_any_length)
         Distribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self.__dict__.get("_is_checked", True)
         return new
@@ -75,7 +89,7 @@ class DiscreteHMM(_HMM):
         initial_logits: log-weights of the first state, shape B + (S,).
         transition_logits: log-weights of the next state in the last dimension, shape B + (T, S, S).
         observation_dist: law of an observation given each state, batch shape B + (T, S).
-        duration: length of the series where all steps are alike.
+        duration: length of the series where all steps are alike; None to score series of any length.
 
     Raises:
         DistributionError: sizes do not fit together.
@@ -136,6 +150,8 @@ class DiscreteHMM(_HMM):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of series in nats, shape sample_shape + B."""
+        if self.takes_any_length:
+            return self._as_long_as(value).log_prob(value)  # type: ignore[no-any-return]
         if self._validate_args:
             self._validate_sample(value)
         steps = self._log_steps(value)
@@ -144,6 +160,8 @@ class DiscreteHMM(_HMM):
 
     def filter(self, value: Tensor) -> Categorical:
         """Law of the last state given a series, batch shape sample_shape + B."""
+        if self.takes_any_length:
+            return self._as_long_as(value).filter(value)  # type: ignore[no-any-return]
         if self._validate_args:
             self._validate_sample(value)
         logits = (self.initial_logits.unsqueeze(-1) + _product(self._log_steps(value))).logsumexp(-2)
@@ -200,7 +218,7 @@ class GaussianHMM(_HMM):
         transition_dist: noise, of length H, batch shape B + (T,).
         observation_matrix: C, shape B + (T, H, O).
         observation_dist: noise, of length O, batch shape B + (T,).
-        duration: length of the series where all steps are alike.
+        duration: length of the series where all steps are alike; None to score series of any length.
 
     Raises:
         DistributionError: sizes do not fit together.
@@ -277,6 +295,8 @@ class GaussianHMM(_HMM):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of series in nats, shape sample_shape + B."""
+        if self.takes_any_length:
+            return self._as_long_as(value).log_prob(value)  # type: ignore[no-any-return]
         if self._validate_args:
             self._validate_sample(value)
         total = self._filtered(value)[0]
@@ -284,6 +304,8 @@ class GaussianHMM(_HMM):
 
     def filter(self, value: Tensor) -> MultivariateNormal:
         """Law of the last state given a series, batch shape sample_shape + B."""
+        if self.takes_any_length:
+            return self._as_long_as(value).filter(value)  # type: ignore[no-any-return]
         if self._validate_args:
             self._validate_sample(value)
         _, mean, covariance = self._filtered(value)

@@ -11,7 +11,8 @@ import torch
 
 from brancher import distributions as dist
 from brancher import get_param_store, markov, optim, param, sample
-from brancher.errors import DistributionError, DistributionTypeError
+from brancher.errors import DistributionError, DistributionTypeError, SiteError
+from brancher.handlers import trace
 from brancher.infer import SVI, TraceEnum_ELBO, config_enumerate
 
 
@@ -273,3 +274,25 @@ def test_argument_errors():
         dist.DiscreteHMM(torch.zeros(2), torch.zeros(2, 2), torch.zeros(2), duration=3)
     with pytest.raises(DistributionError, match="shape"):
         gaussian().log_prob(torch.zeros(5, 3))
+
+
+@pytest.mark.parametrize("make", [discrete, gaussian])
+def test_without_a_duration_series_of_every_length_are_scored(make):
+    torch.manual_seed(1)
+    law = make(duration=None)
+    for steps in (1, 5):
+        torch.manual_seed(1)
+        fixed = make(duration=steps)
+        x = fixed.sample((2,))
+        torch.testing.assert_close(law.log_prob(x), fixed.log_prob(x))
+        torch.testing.assert_close(law.expand((3, 2)).log_prob(x), fixed.expand((3, 2)).log_prob(x))
+        torch.testing.assert_close(law.filter(x[0]).mean, fixed.filter(x[0]).mean, equal_nan=True)
+
+
+def test_without_a_duration_a_series_is_observed():
+    law = gaussian(duration=None)
+    x = gaussian(duration=5).sample()
+    record = trace(lambda: sample("x", law, obs=x)).get_trace()
+    torch.testing.assert_close(record.log_prob_sum(), law.log_prob(x))
+    with pytest.raises(SiteError, match=r"'x': expected obs of shape \[5, 3\]"):
+        sample("x", law, obs=x[:, :2])

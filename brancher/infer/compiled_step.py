@@ -15,16 +15,21 @@ import torch
 from brancher.distributions.validation import validation_enabled
 from brancher.errors import BrancherWarning, OptimError
 from brancher.handlers import stack
+from brancher.handlers.messenger import Messenger
 from brancher.infer.checks import shapes_of
 from brancher.infer.elbo import ELBO
-from brancher.optim.flat import Buffers, FlatOptimizer
+from brancher.optim.flat import Buffers, FlatOptimizer, lacks_state
 from brancher.params import current_store
-from brancher.staging import RandomState, Surroundings, stage_loop
+from brancher.staging import RandomState, StagedLoop, StagingError, Surroundings, stage_loop
+from brancher.staging.structure import flatten
 
 if TYPE_CHECKING:
     from brancher.infer.svi import SVI
 
 Tensor = torch.Tensor
+
+#: Kinds of arguments that are many.
+MANY_KINDS = 32
 
 
 class Carry(NamedTuple):
@@ -47,19 +52,21 @@ class Fixed:
         around: number for the Python values that model and guide read from outside.
         training: train or eval mode of every module that model and guide use.
         blocks: names of the parameters and options of the optimizer, block by block.
+        loss: plain attributes of the loss, the number of particles among them.
     """
 
     around: int
     training: tuple[bool, ...]
     blocks: Hashable
+    loss: Hashable
 
 
 class CompiledStep:
     """Runs compiled steps for one :class:`SVI`.
 
     The first step with arguments of a new shape, or with another Python value around model and
-    guide, runs eagerly: it declares parameters, gives the optimizer its state, and is checked
-    like any first step. What can not be compiled runs
+    guide, runs eagerly: it declares parameters, gives the optimizer its state, shows which
+    parameters such steps move, and is checked like any first step. What can not be compiled runs
     eagerly ever after, with one warning that says why.
 
     Args:
@@ -68,21 +75,27 @@ class CompiledStep:
 
     def __init__(self, svi: SVI) -> None:
         self.svi = svi
-        self._seen: set[Hashable] = set()
+        #: The parameters that steps with arguments of a kind move, by the kinds seen.
+        self._seen: dict[Hashable, frozenset[str]] = {}
+        self._moved: frozenset[str] = frozenset()
         self._last: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._flat: FlatOptimizer | None = None
         #: Steps done since ``_flat`` was made and the loss of the last one, as the graph writes them.
         self._report = torch.zeros(2, dtype=torch.float64)
         self._done = 0
         self._store: Hashable = None
-        self._refused = False
+        self._refused = self._has_told = False
         self._failure: Exception | None = None
         self._parts: list[torch.nn.Module] = []
-        self._fixed = Fixed(0, (), ())
+        self._fixed = Fixed(0, (), (), ())
         self._around = Surroundings([])
-        self._state = 0
+        self._state, self._settings = 0, _settings(svi.loss)
         self._watching = False
-        self._loop = stage_loop(
+        self._program: tuple[Any, ...] = (svi.model, svi.guide, svi.loss)
+        self._loop = self._new_loop()
+
+    def _new_loop(self) -> StagedLoop:
+        return stage_loop(
             self._step, until=_is_bad, name="SVI.step", on_fallback=lambda error: self._refuse(str(error))
         )
 
@@ -96,13 +109,23 @@ class CompiledStep:
         self._seen.clear()
         self._last = self._flat = None
 
-    def eager_step_done(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note that a checked, eager step with these arguments has passed."""
-        if self._watching:
+    def _follow(self, program: tuple[Any, ...]) -> None:
+        """Begin anew with another model, guide or loss."""
+        counters = self.counters
+        self._program, self._loop, self._refused = program, self._new_loop(), False
+        self._loop.staged.counters = counters
+        self._around = Surroundings([])
+        self.restart()
+
+    def eager_step_done(self, args: tuple[Any, ...], kwargs: dict[str, Any], moved: frozenset[str]) -> None:
+        """Note that a checked, eager step with these arguments has passed, and moved these parameters."""
+        if self._watching:  # else nobody has asked for compiled steps
             self._around.settle()
-        self._state = self._around.state()
+            self._state = self._around.state()
+            self._settings = _settings(self.svi.loss)
+            self._seen[self._state, self._settings, _kind(args, kwargs)] = moved
+            self._tell_of_kinds()
         self._watching = False
-        self._seen.add((self._state, shapes_of(args), shapes_of(kwargs)))
         self._store = current_store().token()
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -119,23 +142,30 @@ class CompiledStep:
             not finite, where an eager step has to come first, or where nothing can be compiled;
             random state and parameters stand right before that step then.
         """
+        program = self.svi.model, self.svi.guide, self.svi.loss
+        if not all(map(is_, program, self._program)):
+            self._follow(program)
         if self._refused or not self._is_known(args, kwargs):
             return []
         try:
             flat = self._prepare()
+            if flat is None:
+                return []
             schedule = flat.schedule
             rates = schedule.advance(steps)
         except OptimError as error:
             self._refuse(str(error))
             return []
         consts, rng = (flat.buffers, self._report, self._fixed, args, kwargs), RandomState()
-        written = [self._report, *flat.tensors()] if steps > 1 else []
+        written = self._loop.staged.changed_tensors  # what the model itself changes: buffers of batch norm
+        if steps > 1:
+            written += [self._report, *flat.tensors()]
         copies = [tensor.clone() for tensor in written]
         fallbacks, traces = self._loop.counters.fallbacks, self._loop.counters.traces
         try:
             carry, rows = self._call(self._carry(rates), steps, rates, consts)
         except BaseException as error:
-            if not written and self._last_is_done():
+            if steps == 1 and self._last_is_done():
                 raise
             schedule.rewind()
             rng.restore()
@@ -152,10 +182,10 @@ class CompiledStep:
         if len(losses) < len(rows):
             schedule.rewind()
             rng.restore()
+            _put_back(written, copies)
             if not losses:
                 return []
             # The good steps once more: they end right before the bad one.
-            _put_back(written, copies)
             rates = schedule.advance(len(losses))
             carry, _ = self._call(self._carry(rates), len(losses), rates, consts)
         if carry.loss:
@@ -175,11 +205,16 @@ class CompiledStep:
 
     def _is_known(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a checked step with such arguments has passed, on the parameters that are there now."""
+        if stack.current() and (acting := _acting()):
+            self._tell_of(acting)
+            return False
+        if self._flat is not None and not self._flat.trains_alike():
+            self.restart()
         if self._around.is_empty:
             self._around = Surroundings([self.svi.model, self.svi.guide, self.svi.loss])
-        state = self._around.state()
-        if state != self._state:
-            self._state, self._last = state, None
+        state, settings = self._around.state(), _settings(self.svi.loss)
+        if state != self._state or settings != self._settings:
+            self._state, self._settings, self._last = state, settings, None
         if self._around.is_restless:
             self._refuse(
                 "SVI.step: expected Python values around model and guide that stay, got many changes, the "
@@ -193,9 +228,10 @@ class CompiledStep:
         is_plain = last is not None and not kwargs and not last[1] and len(args) == len(last[0])
         if last is not None and is_plain and all(map(is_, args, last[0])):
             return True  # the objects of the step before; a tensor resized in place the graph notices
-        if (state, shapes_of(args), shapes_of(kwargs)) not in self._seen:
+        moved = self._seen.get((state, settings, _kind(args, kwargs)))
+        if moved is None:
             return False
-        self._last = (args, kwargs)
+        self._last, self._moved = (args, kwargs), moved
         return True
 
     def _call(
@@ -207,18 +243,23 @@ class CompiledStep:
         result = self._loop(carry, steps, rates, *consts)
         return result.carry, result.outputs.tolist()
 
-    def _prepare(self) -> FlatOptimizer:
+    def _prepare(self) -> FlatOptimizer | None:
+        """The optimizer's buffers; None where it has to take an eager step first."""
         flat = self._flat
-        if flat is None or not flat.is_current():
-            flat = self._flat = FlatOptimizer(self.svi.optim)
+        is_same = flat is not None and flat.optimizer is self.svi.optim and flat.names == self._moved
+        if flat is None or not is_same or not flat.is_current():
+            if not self._moved or lacks_state(self.svi.optim, self._moved):
+                return None
+            flat = self._flat = FlatOptimizer(self.svi.optim, self._moved)
             self._report, self._done = torch.zeros(2, dtype=torch.float64, device=flat.devices[0]), 0
             roots = [fn for fn in (self.svi.model, self.svi.guide) if isinstance(fn, torch.nn.Module)]
             self._parts = [part for root in (*roots, *current_store().modules()) for part in root.modules()]
             blocks = tuple((tuple(block.names), block.options) for block in flat.blocks)
-            self._fixed = Fixed(self._state, (), blocks)
+            self._fixed = Fixed(self._state, (), blocks, ())
         training = tuple([part.training for part in self._parts])
-        if training != self._fixed.training or self._state != self._fixed.around:
-            self._fixed = Fixed(self._state, training, self._fixed.blocks)
+        now = Fixed(self._state, training, self._fixed.blocks, self._settings)
+        if now != self._fixed:
+            self._fixed = now
         return flat
 
     def _step(
@@ -266,9 +307,55 @@ class CompiledStep:
         loss = self.svi.loss.state_dict() if isinstance(self.svi.loss, ELBO) else {}
         return Carry(loss, _zero(rates[0].device) if rates[0].dim() else None)
 
+    def _tell_of(self, names: list[str]) -> None:
+        if not self._has_told:
+            self._has_told = True
+            warnings.warn(
+                f"SVI.step: expected no handler around a compiled step, got {names}; put it around the "
+                f"model: SVI({names[0]}(model, ...), guide). Steps inside it run eagerly.",
+                BrancherWarning,
+                stacklevel=5,
+            )
+
+    def _tell_of_kinds(self) -> None:
+        if len(self._seen) == MANY_KINDS:
+            warnings.warn(
+                f"SVI.step: expected arguments that come again, got {MANY_KINDS} kinds of them, of which the "
+                "first step is eager; pass changing numbers as tensors, pad batches to one shape.",
+                BrancherWarning,
+                stacklevel=6,
+            )
+        elif len(self._seen) > 100 * MANY_KINDS:
+            self._seen.clear()
+
     def _refuse(self, reason: str) -> None:
         self._refused = True
         warnings.warn(f"{reason} Steps run eagerly.", BrancherWarning, stacklevel=6)
+
+
+def _settings(loss: Any) -> Hashable:
+    """Attributes of an ELBO that are plain values."""
+    if not isinstance(loss, ELBO):
+        return ()
+    return tuple(
+        [(key, value) for key, value in vars(loss).items() if type(value) in (bool, int, float, str)]
+    )
+
+
+def _acting() -> list[str]:
+    """Names of the open handlers that look at messages: all but those like ``seed``."""
+    plain = Messenger.process_message, Messenger.postprocess_message
+    kinds: list[type[Messenger]] = [type(handler) for handler in stack.current()]
+    return [kind.__qualname__ for kind in kinds if (kind.process_message, kind.postprocess_message) != plain]
+
+
+def _kind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+    """Equal for arguments of one structure with tensors of the same shapes and other values alike."""
+    try:
+        tensors, structure = flatten((args, kwargs), any_layout=True)
+    except StagingError:
+        return shapes_of(args), shapes_of(kwargs)
+    return structure, tuple([(tensor.shape, tensor.dtype) for tensor in tensors])
 
 
 def _is_bad(_carry: Carry, outcome: Tensor) -> Tensor:

@@ -148,7 +148,8 @@ class SVI:
             seen, loss, grads = self.gradients_of(args, kwargs)
             value = self._check_finite(seen, loss, grads)
             self._update(seen.params, grads)
-            self._compiled.eager_step_done(args, kwargs)
+            moved = frozenset(n for n, g in zip(seen.params, grads, strict=True) if g is not None)
+            self._compiled.eager_step_done(args, kwargs, moved)
         self.steps += 1
         self.num_sites = len(seen.sites)
         self.history.append(value)

@@ -8,7 +8,7 @@ to itself.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -63,13 +63,16 @@ class Block:
         self.names, self.leaves, self.group, self._limits = list(leaves), list(leaves.values()), group, limits
         self._rule: Rule = RULES[type(optimizer)]
         self._options = {key: value for key, value in group.items() if key not in _NOT_OPTIONS}
-        #: What the step depends on beside tensors; it must be a part of the cache key.
-        self.options: Hashable = tuple(sorted((key, repr(value)) for key, value in self._options.items()))
         self._states = [optimizer.state[leaf] for leaf in self.leaves]
         self._sizes = [leaf.numel() for leaf in self.leaves]
         self._shapes = [leaf.shape for leaf in self.leaves]
         self._gather()
         self._owner: Tensor | None = self._owners()
+        #: What the step depends on beside tensors; it must be a part of the cache key.
+        self.options: Hashable = (
+            self._owner is None,
+            *sorted((key, repr(value)) for key, value in self._options.items()),
+        )
         names = [key for key in group if key not in _NOT_OPTIONS]
         self._read_options = itemgetter(*names) if names else _nothing
         self._options_now = self._read_options(group)
@@ -157,12 +160,13 @@ class FlatOptimizer:
 
     Args:
         optimizer: a bound optimizer of one of the classes in ``rules.RULES``.
+        names: the leaves that its steps move: those with a gradient.
 
     Raises:
         OptimError: there is no rule for its class.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, names: Set[str]) -> None:
         inner = optimizer.torch_optimizer
         if type(inner) not in RULES or inner is None:
             known = sorted(kind.__name__ for kind in RULES)
@@ -170,8 +174,10 @@ class FlatOptimizer:
                 f"optimizer '{optimizer.name}': expected one of {known} for a compiled step, got "
                 f"{type(inner).__name__}; choose one of those, or run with compile=False"
             )
-        self.optimizer, self._inner = optimizer, inner
+        self.optimizer, self.names, self._inner = optimizer, names, inner
         self._bound, self._groups, self._state = optimizer.names, inner.param_groups, inner.state
+        self._leaves = list(optimizer.named_leaves().values())
+        self._trained = [leaf.requires_grad for leaf in self._leaves]
         self.blocks = [
             Block(leaves, inner, group, self._limits(leaves)) for leaves, group in self._portions(inner)
         ]
@@ -182,13 +188,12 @@ class FlatOptimizer:
 
     def _portions(self, inner: torch.optim.Optimizer) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
         names = {id(leaf): name for name, leaf in self.optimizer.named_leaves().items()}
-        has_state = any(len(inner.state[leaf]) for leaf in list(inner.state))
         found: list[tuple[dict[str, Tensor], dict[str, Any]]] = []
         for group in inner.param_groups:
             gathered: dict[Hashable, dict[str, Tensor]] = {}
             for leaf in group["params"]:
-                if has_state and not inner.state.get(leaf):
-                    continue  # no step has moved it: the loss does not depend on it
+                if names[id(leaf)] not in self.names:
+                    continue  # without a gradient torch leaves it, and what it knows of it, alone
                 own = names[id(leaf)] if leaf.numel() > LARGE else None
                 gathered.setdefault((leaf.dtype, leaf.device, own), {})[names[id(leaf)]] = leaf
             found += [(leaves, group) for leaves in gathered.values()]
@@ -197,6 +202,10 @@ class FlatOptimizer:
     def _limits(self, leaves: Mapping[str, Tensor]) -> list[Mapping[str, float]]:
         clip_args = self.optimizer.clip_args
         return [{} if clip_args is None else options_for(clip_args, name, "clip_args") for name in leaves]
+
+    def trains_alike(self) -> bool:
+        """Whether the same leaves of the optimizer as before take part in training."""
+        return [leaf.requires_grad for leaf in self._leaves] == self._trained
 
     def is_current(self) -> bool:
         """Whether the blocks still hold what the optimizer holds."""
@@ -212,6 +221,22 @@ class FlatOptimizer:
     def tensors(self) -> list[Tensor]:
         """All buffers of all blocks."""
         return [tensor for block in self.blocks for tensor in block.tensors()]
+
+
+def lacks_state(optimizer: Optimizer, names: Set[str]) -> bool:
+    """Whether an optimizer lacks one of these leaves, or what a first step leaves behind for its rule."""
+    inner, leaves = optimizer.torch_optimizer, optimizer.named_leaves()
+    if inner is None or not names <= leaves.keys():
+        return True
+    if type(inner) not in RULES:
+        return False
+    wanted = {id(leaves[name]) for name in names}
+    for group in inner.param_groups:
+        keeps_none = isinstance(inner, torch.optim.SGD) and not group["momentum"]
+        mine = [leaf for leaf in group["params"] if id(leaf) in wanted]
+        if not keeps_none and not all(inner.state.get(leaf) for leaf in mine):
+            return True
+    return False
 
 
 def join(parts: Sequence[Tensor]) -> Tensor:

@@ -37,6 +37,7 @@ class Compiled:
         run: tensors of the arguments and the captured ones in, list of tensors out.
         outputs: how many of those are results; new values of mutated inputs follow.
         writes: ``(output, input)`` to copy back after a call.
+        changed: positions of inputs that a call changes.
         library: the native library, or None (then a loop runs in Python).
         loaded: whether the library came from the disk.
     """
@@ -44,6 +45,7 @@ class Compiled:
     run: backend.Runner
     outputs: int
     writes: list[tuple[int, int]]
+    changed: list[int]
     library: Path | None
     loaded: bool
 
@@ -76,7 +78,7 @@ def _load(key: str) -> Compiled | None:
     except RuntimeError:  # a file cut short: it is built again
         return None
     writes = [(out, into) for out, into in facts["writes"]]
-    return Compiled(runner, facts["outputs"], writes, library, True)
+    return Compiled(runner, facts["outputs"], writes, facts["changed"], library, True)
 
 
 def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str | None) -> Compiled:
@@ -93,13 +95,14 @@ def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str 
         if source is None or wrapper is None or key is None:
             pure = purify(traced, tensors)
             run = backend.compile_artifact(pure.graph, pure.fakes)
-            return Compiled(run, pure.outputs, pure.writes, None, False)
+            return Compiled(run, pure.outputs, pure.writes, pure.changed, None, False)
     folder = cache.scratch()
     library = folder / f"{key}.so"
     _build(wrapper, source, codes, compiler, library)
     if folder == cache.directory():
-        cache.store(key, folder, {"outputs": pure.outputs, "writes": pure.writes})
-    return Compiled(backend.load(str(library), 1), pure.outputs, pure.writes, library, False)
+        facts = {"outputs": pure.outputs, "writes": pure.writes, "changed": pure.changed}
+        cache.store(key, folder, facts)
+    return Compiled(backend.load(str(library), 1), pure.outputs, pure.writes, pure.changed, library, False)
 
 
 def _compile_loop(loop: Loop) -> LoopCode | None:

@@ -49,12 +49,14 @@ class Pure:
 
     Attributes:
         writes: ``(output, input)`` positions: after a call this output is to be copied into that input.
+        changed: positions of all inputs that a call changes.
     """
 
     graph: GraphModule
     fakes: list[Tensor]
     outputs: int
     writes: list[tuple[int, int]]
+    changed: list[int]
 
 
 class _NoReading(TorchFunctionMode):
@@ -211,8 +213,10 @@ def purify(
     writes: list[tuple[int, int]] = []
     fresh: dict[Node, Node] = {}
     own = unshared(tensors) if in_place else set()
+    changed = set()
     for node in [n for n in nodes.nodes if n.target is _aten.copy_.default and n.args[0] in inputs]:
         target, value = node.args[0], node.args[1]
+        changed.add(inputs.index(target))
         if inputs.index(target) in own:
             continue
         node.replace_all_uses_with(value)
@@ -228,7 +232,7 @@ def purify(
     output.meta["user_visible_output_idxs"] = list(range(len(owned)))
     nodes.eliminate_dead_code()
     graph.recompile()
-    return Pure(graph, fakes, count, writes)
+    return Pure(graph, fakes, count, writes, sorted(changed))
 
 
 def unshared(tensors: Sequence[Tensor]) -> set[int]:

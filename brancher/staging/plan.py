@@ -44,7 +44,10 @@ class Plan:
     containers. A loop that keeps its tensors in lists calls ``run`` alone.
     """
 
-    __slots__ = ("_guard", "_match", "build", "captured", "compiled", "environment", "samples", "traced")
+    __slots__ = (
+        *("_guard", "_match", "build", "captured", "changed", "compiled", "environment", "samples"),
+        "traced",
+    )
 
     def __init__(
         self, traced: Traced, structure: Structure, tensors: Sequence[Tensor], compiled: Compiled
@@ -52,6 +55,8 @@ class Plan:
         self.traced = traced
         self.captured = traced.captured
         self.compiled = compiled
+        #: Captured tensors that a run changes.
+        self.changed = [traced.captured[i - len(tensors)] for i in compiled.changed if i >= len(tensors)]
         self.environment = environment()
         self.samples = traced.samples
         self.build: Callable[[Sequence[Tensor]], Any] = compile_build(traced.structure, traced.constants)

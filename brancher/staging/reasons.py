@@ -44,7 +44,8 @@ class StagingError(BrancherError, RuntimeError):
     Attributes:
         reason: ``"data"`` (needs a tensor's value), ``"arguments"`` (an argument that is neither tensor nor
             hashable, or a loop's carry that changes), ``"seed"`` (sets the seed inside, or draws random
-            numbers that are not torch's), ``"trace"`` (anything else raised while tracing), ``"compiler"`` (none on this machine, or it failed).
+            numbers that are not torch's), ``"trace"`` (anything else raised while tracing),
+            ``"compiler"`` (none on this machine, or it failed).
         filename: the user's file where it happened, or None.
         lineno: the line in that file, or None.
     """

@@ -92,6 +92,11 @@ class Staged:
         found = {id(t): t for plan in self._plans.values() for t in plan.captured}
         return list(found.values())
 
+    @property
+    def changed_tensors(self) -> list[Tensor]:
+        """Tensors outside its arguments that the function changes: buffers of modules, say."""
+        return list({id(t): t for plan in self._plans.values() for t in plan.changed}.values())
+
     def plan(self, *args: Any) -> Plan:
         """Return the compiled specialisation for these arguments, making it if need be.
 

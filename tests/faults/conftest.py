@@ -138,7 +138,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             with torch.no_grad():
                 return list(pure.graph(*[t.detach() for t in inputs]))
 
-        return compiled.Compiled(run, pure.outputs, pure.writes, None, False)
+        return compiled.Compiled(run, pure.outputs, pure.writes, pure.changed, None, False)
 
     monkeypatch.setattr("brancher.staging.plan.compile_graph", interpret)
     clear_param_store()

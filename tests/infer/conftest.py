@@ -21,7 +21,7 @@ def run_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
             with torch.no_grad():
                 return list(pure.graph(*[t.detach() for t in inputs]))
 
-        return compiled.Compiled(run, pure.outputs, pure.writes, None, False)
+        return compiled.Compiled(run, pure.outputs, pure.writes, pure.changed, None, False)
 
     monkeypatch.setattr("brancher.staging.plan.compile_graph", interpret)
 

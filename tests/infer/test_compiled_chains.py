@@ -151,7 +151,7 @@ def turns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> li
             with torch.no_grad():
                 return list(pure.graph(*[t.detach() for t in inputs]))
 
-        return compiled.Compiled(run, pure.outputs, pure.writes, None, False)
+        return compiled.Compiled(run, pure.outputs, pure.writes, pure.changed, None, False)
 
     monkeypatch.setattr("brancher.staging.plan.compile_graph", interpret)
     return found

@@ -7,11 +7,11 @@ import warnings
 import pytest
 import torch
 
-from brancher import clear_param_store, get_param_store, optim, param, plate, sample
+from brancher import clear_param_store, get_param_store, handlers, module, optim, param, plate, sample
 from brancher import distributions as dist
 from brancher.distributions import constraints
-from brancher.errors import BrancherWarning
-from brancher.infer import SVI
+from brancher.errors import BrancherWarning, NonFiniteError
+from brancher.infer import SVI, TraceMeanField_ELBO
 
 X = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(12, 2)
 Y = X.sum(-1) + 0.3 * torch.cos(7 * X[:, 0])
@@ -84,3 +84,154 @@ def test_lazily_negated_data_run_eagerly_and_say_so(recorded):
     negated = torch.complex(X, Y[:, None].expand(12, 2)).conj().imag[:, 0]
     assert negated.is_neg()
     check(linear, X, negated, warning=r"got a view that negates.*resolve_neg.*eagerly")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_parameters_that_some_arguments_leave_alone_stay_where_they_are(recorded, first):
+    def model(x, y, is_shifted):
+        mean = x @ param("slope", torch.zeros(2))
+        if is_shifted:
+            mean = mean + param("shift", torch.tensor(0.0))
+        with plate("row", 12):
+            sample("y", dist.Normal(mean, 1.0), obs=y)
+
+    def train(make_optimizer, compile):
+        clear_param_store()
+        torch.manual_seed(0)
+        svi = SVI(model, lambda *_: None, make_optimizer(), compile=compile)
+        turns = [(turn + first) % 2 == 0 for turn in range(4)]
+        losses = [loss for turn in turns for loss in svi.run(5, X, Y, turn, progress=False)]
+        return svi, torch.tensor(losses), {name: value.detach() for name, value in get_param_store().items()}
+
+    for make_optimizer in (
+        lambda: optim.Adam({"lr": 0.05}),
+        lambda: optim.AdamW({"lr": 0.05, "weight_decay": 0.3}),
+        lambda: optim.SGD({"lr": 0.005, "momentum": 0.9}),
+    ):
+        _, losses, values = train(make_optimizer, False)
+        svi, compiled_losses, compiled_values = train(make_optimizer, True)
+        # The shift has taken fewer steps than the slope when it is moved again: another graph.
+        assert svi.compile_counters.traces in (2, 3) and svi.compile_counters.fallbacks == 0
+        torch.testing.assert_close(compiled_losses, losses, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(compiled_values, values, rtol=1e-8, atol=1e-8)
+
+
+def test_frozen_part_of_a_module_stays_until_it_is_trained_again(recorded):
+    def train(compile):
+        clear_param_store()
+        torch.manual_seed(0)
+        network = torch.nn.Linear(2, 1)
+
+        def model(x, y):
+            mean = module("network", network)(x)[:, 0]
+            with plate("row", 12):
+                sample("y", dist.Normal(mean, 1.0), obs=y)
+
+        svi = SVI(model, lambda *_: None, optim.Adam({"lr": 0.05}), compile=compile)
+        losses, bias = [], []
+        for is_trained in (True, False, True):
+            network.bias.requires_grad_(is_trained)
+            losses += list(svi.run(6, X, Y, progress=False))
+            bias.append(network.bias.detach().clone())
+        return torch.tensor(losses), bias, network.state_dict()
+
+    (losses, _, values), (compiled_losses, bias, compiled_values) = train(False), train(True)
+    torch.testing.assert_close(compiled_losses, losses, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(compiled_values, values, rtol=1e-8, atol=1e-8)
+    assert torch.equal(bias[0], bias[1]) and not torch.equal(bias[1], bias[2])
+
+
+def test_handler_around_a_step_is_seen_with_one_warning(recorded):
+    def train(compile):
+        clear_param_store()
+        torch.manual_seed(0)
+        svi = SVI(linear, guide, optim.Adam({"lr": 0.05}), compile=compile)
+        losses = list(svi.run(4, X, Y, progress=False))
+        with handlers.scale(scale=3.0):
+            losses += list(svi.run(4, X, Y, progress=False))
+        with handlers.scale(scale=2.0):
+            losses += [svi.step(X, Y) for _ in range(3)]
+        with handlers.seed(rng_seed=5):
+            losses += list(svi.run(4, X, Y, progress=False))
+        losses += list(svi.run(4, X, Y, progress=False))
+        return svi, torch.tensor(losses)
+
+    _, losses = train(False)
+    with pytest.warns(
+        BrancherWarning, match=r"expected no handler around a compiled step, got \['scale'\]"
+    ) as told:
+        svi, compiled_losses = train(True)
+    assert len(told) == 1
+    assert (svi.compile_counters.traces, svi.compile_counters.fallbacks) == (1, 0)
+    torch.testing.assert_close(compiled_losses, losses, rtol=1e-9, atol=1e-9)
+
+
+def test_model_loss_and_optimizer_may_be_replaced(recorded):
+    def regression(x, y):
+        w = sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        with plate("row", 12):
+            sample("y", dist.Normal((x * w).sum(-1), 1.0), obs=y)
+
+    def train(compile):
+        clear_param_store()
+        torch.manual_seed(0)
+        svi = SVI(regression, guide, optim.Adam({"lr": 0.05}), compile=compile)
+        losses = list(svi.run(5, X, Y, progress=False))
+        svi.model = lambda x, y: regression(2 * x, y)
+        losses += list(svi.run(5, X, Y, progress=False))
+        svi.loss = TraceMeanField_ELBO()
+        losses += list(svi.run(5, X, Y, progress=False))
+        svi.loss.num_particles = 3
+        losses += list(svi.run(5, X, Y, progress=False))
+        svi.optim = optim.SGD({"lr": 1e-3, "momentum": 0.9})
+        losses += list(svi.run(5, X, Y, progress=False))
+        return svi, torch.tensor(losses), {name: value.detach() for name, value in get_param_store().items()}
+
+    (_, losses, values), (svi, compiled_losses, compiled_values) = train(False), train(True)
+    torch.testing.assert_close(compiled_losses, losses, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(compiled_values, values, rtol=1e-8, atol=1e-8)
+    assert (svi.compile_counters.traces, svi.compile_counters.fallbacks) == (5, 0)
+
+
+@pytest.mark.parametrize("by_run", [True, False])
+def test_what_the_model_counts_in_place_is_eager_up_to_a_bad_step(recorded, by_run):
+    def train(compile):
+        clear_param_store()
+        torch.manual_seed(0)
+        count = torch.zeros(())
+
+        def model(x, y):
+            count.add_(1)
+            linear(torch.where(count > 12, torch.nan, x), y)
+
+        svi = SVI(model, guide, optim.Adam({"lr": 0.05}), compile=compile)
+        with pytest.raises(NonFiniteError):
+            if by_run:
+                svi.run(30, X, Y, progress=False)
+            else:
+                [svi.step(X, Y) for _ in range(30)]
+        return float(count), torch.tensor(svi.history)
+
+    (count, losses), (compiled_count, compiled_losses) = train(False), train(True)
+    assert compiled_count == count
+    torch.testing.assert_close(compiled_losses, losses, rtol=1e-9, atol=1e-9)
+
+
+def test_numbers_that_never_come_again_are_told_of_once(recorded):
+    def annealed(x, y, weight):
+        with handlers.scale(scale=weight):
+            linear(x, y)
+
+    def train(compile):
+        clear_param_store()
+        torch.manual_seed(0)
+        svi = SVI(annealed, lambda *_: guide(), optim.Adam({"lr": 0.05}), compile=compile)
+        return svi, torch.tensor([svi.step(X, Y, (k + 1) / 40) for k in range(40)])
+
+    _, losses = train(False)
+    with pytest.warns(
+        BrancherWarning, match="expected arguments that come again, got 32 kinds.*tensors"
+    ) as told:
+        svi, compiled_losses = train(True)
+    assert len(told) == 1 and svi.compile_counters.traces == 0
+    assert torch.equal(compiled_losses, losses)

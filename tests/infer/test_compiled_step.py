@@ -372,23 +372,6 @@ def test_tensor_from_a_closure_is_read_at_every_call(recorded):
     assert svi.compile_counters.traces == 1
 
 
-def test_python_value_from_a_closure_is_fixed_until_a_new_svi(recorded):
-    """What the documentation says can not be seen."""
-    settings = {"shift": 0.0}
-
-    def model(x, y):
-        located(x, y, shift=settings["shift"])
-
-    def loss():
-        svi = SVI(model, ordinary, optim.SGD({"lr": 0.0}), compile=True)
-        return svi, svi.run(3, X, X.sum(-1), progress=False).iloc[-1]
-
-    svi, first = loss()
-    settings["shift"] = 5.0
-    assert svi.step(X, X.sum(-1)) == first
-    assert loss()[1] > first + 100
-
-
 def test_changed_learning_rate_is_an_input_and_changed_option_a_new_graph(recorded):
     def run(compile):
         clear_param_store()

@@ -147,6 +147,8 @@ def test_module_buffers_are_written_back() -> None:
     for name, buffer in ours.named_buffers():
         torch.testing.assert_close(buffer, dict(reference.named_buffers())[name])
     assert staged.counters.traces == 1
+    changed = [id(t) for t in staged.changed_tensors]
+    assert sorted(changed) == sorted(id(buffer) for buffer in ours.buffers())
 
 
 def test_results_share_memory_with_nothing() -> None:

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from brancher.staging.columns import tables
 from brancher.staging.decompositions import OWN_RULES
 from brancher.staging.garbage import no_collection
 from brancher.staging.inductor import (
@@ -69,6 +70,7 @@ _SETTINGS = {
     "fallback_random": True,  # the numbers of eager for the same seed
     "force_disable_caches": True,  # the cache is ours
     "compile_threads": 1,  # one graph at a time: a pool of processes costs more than it gives
+    "unroll_reductions_threshold": 16,  # rows this short are added up in registers
     "size_asserts": False,  # the guard has compared every size and stride
     "cpp.min_chunk_size": 4096,  # entries a thread: with 512, waking threads took 14 times what they did
 }
@@ -310,10 +312,14 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
 
 def _is_short(graph: torch.fx.GraphModule) -> bool:
     """Whether vectors would not pay: few entries, or nearly all of them in short rows."""
-    shapes = [value.shape for node in graph.graph.nodes if isinstance(value := node.meta.get("val"), Tensor)]
-    whole = sum(shape.numel() for shape in shapes)
-    in_rows = sum(shape.numel() for shape in shapes if shape and shape[-1] >= _ROW)
-    return in_rows < 0.2 * whole or max((shape.numel() for shape in shapes), default=0) <= _FEW
+    by_columns = tables(graph.graph)
+    sizes, in_rows = [0], 0
+    for node in graph.graph.nodes:
+        if isinstance(value := node.meta.get("val"), Tensor):
+            sizes.append(value.numel())
+            if node in by_columns or (value.dim() and value.shape[-1] >= _ROW):
+                in_rows += value.numel()
+    return in_rows < 0.2 * sum(sizes) or max(sizes) <= _FEW
 
 
 def compile_command(compiler: str) -> list[str]:

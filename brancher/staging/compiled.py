@@ -17,6 +17,9 @@ import torch
 from torch.fx import GraphModule, Node
 
 from brancher.staging import backend, cache, headers, native
+from brancher.staging.ahead import split
+from brancher.staging.ahead_code import Before
+from brancher.staging.columns import lay_out_products
 from brancher.staging.graph import Traced, purify, unshared
 from brancher.staging.loop_code import loop_code
 from brancher.staging.loops import Loop, LoopCode, forget, loop_of, numbers_of
@@ -89,16 +92,20 @@ def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str 
             pure = purify(traced, tensors, in_place=True, compile_loop=_compile_loop)
             loops = numbers_of(pure.graph)
             codes = [code for number in loops if (code := loop_of(number).code) is not None]
+            lay_out_products(pure.graph)
+            ahead = split(pure, tensors)
+            before = None if ahead is None else Before(ahead, backend.lower(ahead.graph, ahead.fakes))
             wrapper = backend.lower(pure.graph, pure.fakes)
             forget(loops)
-            source = native.library_source(wrapper, codes)
+            source = native.library_source(wrapper, codes, before)
         if source is None or wrapper is None or key is None:
             pure = purify(traced, tensors)
             run = backend.compile_artifact(pure.graph, pure.fakes)
             return Compiled(run, pure.outputs, pure.writes, pure.changed, None, False)
     folder = cache.scratch()
     library = folder / f"{key}.so"
-    _build(wrapper, source, codes, compiler, library)
+    # This version of torch may write a name that small headers lack.
+    _build(source, native.library_source(wrapper, codes, before, small_headers=False), compiler, library)
     if folder == cache.directory():
         facts = {"outputs": pure.outputs, "writes": pure.writes, "changed": pure.changed}
         cache.store(key, folder, facts)
@@ -112,15 +119,15 @@ def _compile_loop(loop: Loop) -> LoopCode | None:
     return loop_code(loop, backend.lower(pure.graph, pure.fakes))
 
 
-def _build(wrapper: str, source: str, loops: Sequence[LoopCode], compiler: str, library: Path) -> None:
-    """Run the C++ compiler, with small headers where they are enough."""
+def _build(source: str, full: str | None, compiler: str, library: Path) -> None:
+    """Run the C++ compiler, with small headers where they are enough; ``full`` has torch's own."""
     text = library.with_suffix(f".{os.getpid()}.cpp")
     text.write_text(source)
     if headers.is_lean(source):
         try:
             native.build(headers.command(compiler), text, library)
-        except subprocess.CalledProcessError:  # this version of torch writes a name that they lack
-            text.write_text(str(native.library_source(wrapper, loops, small_headers=False)))
+        except subprocess.CalledProcessError:
+            text.write_text(str(full))
         else:
             text.unlink()
             return

@@ -41,9 +41,26 @@ def _one_in_a_row(base: Tensor, dim: int, index: Tensor, source: Tensor) -> Tens
     return torch.where(is_here, base + source.narrow(dim, 0, 1), base)
 
 
+#: Rows this short are looked through entry by entry.
+_SHORT = 16
+
+
+def _pick(table: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+    """Pick one entry of every short row by comparing places; NaN where there is no such place."""
+    few = table.dim() > 0 and table.is_floating_point() and table.shape[dim] <= _SHORT
+    if not few or index.shape[dim] != 1 or index.numel() * table.shape[dim] != table.numel():
+        return NotImplemented  # type: ignore[no-any-return]
+    places = [1] * table.dim()
+    places[dim] = table.shape[dim]
+    is_here = torch.arange(table.shape[dim], device=table.device).reshape(places) == index
+    picked = torch.where(is_here, table, 0.0).sum(dim, keepdim=True)
+    return torch.where((index >= 0) & (index < table.shape[dim]), picked, torch.nan)
+
+
 #: Decompositions in place of Inductor's.
 OWN_RULES: dict[Any, Callable[..., Tensor]] = {
     torch.ops.aten.bernoulli.default: _bernoulli,
     torch.ops.aten.mv.default: _matrix_by_vector,
+    torch.ops.aten.gather.default: _pick,
     torch.ops.aten.scatter_add.default: _one_in_a_row,
 }

@@ -19,9 +19,11 @@ from brancher.staging.loops import Loop, LoopCode
 NOT_ALONE = ("custom_op_wrapper", "PyObject_Call", "_frozen_param", "constants_")
 RELEASE = "py::gil_scoped_release_simple release;"
 
+#: Where Inductor's wrapper module holds its C++.
+SOURCE = re.compile(r'cpp_wrapper_src = \(\nr"""(.*?)"""\n\)', re.DOTALL)
+
 Tensor = torch.Tensor
 
-_SOURCE = re.compile(r'cpp_wrapper_src = \(\nr"""(.*?)"""\n\)', re.DOTALL)
 _END = "} // inductor_entry_impl"
 _INPUT = re.compile(r"    auto (\w+) = std::move\(inputs\[(\d+)\]\);")
 _RESULT = re.compile(r"    output_handles\[(\d+)\] = (\w+)\.release\(\);")
@@ -42,7 +44,7 @@ _numbers = itertools.count()
 
 def loop_code(loop: Loop, wrapper: str) -> LoopCode | None:
     """Return the code of a loop, given Inductor's wrapper module for its body; None where it has none."""
-    found = _SOURCE.search(wrapper)
+    found = SOURCE.search(wrapper)
     if found is None or any(sign in found.group(1) for sign in NOT_ALONE):
         return None
     text = found.group(1)

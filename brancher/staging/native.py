@@ -21,12 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brancher.staging import headers
-from brancher.staging.loop_code import NOT_ALONE, RELEASE
+from brancher.staging.ahead_code import Before, with_ahead
+from brancher.staging.loop_code import NOT_ALONE, RELEASE, SOURCE
 from brancher.staging.loops import LoopCode
 from brancher.staging.scratch import ENTRY, lighten
 from brancher.staging.small_algebra import inline_small_algebra
 
-_SOURCE = re.compile(r'cpp_wrapper_src = \(\nr"""(.*?)"""\n\)', re.DOTALL)
 _OUTPUTS = re.compile(r"\bnum_outputs=(\d+)")
 
 # The control tensor: [steps, stop output or -1, carried pairs, rows, (output, input)..., (output, bytes)...];
@@ -66,7 +66,10 @@ inline void loop(AtenTensorHandle* given, size_t count, AtenTensorHandle* out) {
   for (size_t i = 0; i < inputs; ++i) held.emplace_back(given[1 + rows + i]);
   std::vector<int64_t> source(inputs, -1);
   for (int64_t p = 0; p < pairs; ++p) source[carried[2 * p + 1]] = carried[2 * p];
-  std::vector<AtenTensorHandle> in(inputs);
+  std::vector<AtenTensorHandle> in(inputs + kAhead);
+  std::vector<RAIIAtenTensorHandle> known;  // computed once, if from nothing that is carried
+  bool is_fixed = true;
+  for (size_t read : kRead) is_fixed &= source[read] < 0;
   code[0] = 0;
   Pool own;
   struct Use {
@@ -87,7 +90,10 @@ inline void loop(AtenTensorHandle* given, size_t count, AtenTensorHandle* out) {
       if (k > 0 && out[o] != nullptr) aoti_torch_delete_tensor_object(out[o]);
       out[o] = nullptr;
     }
-    inductor_entry_impl(in.data(), out);
+    if (kAhead > 0 && (k == 0 || !is_fixed)) known = ahead(in.data());
+    for (size_t i = 0; i < known.size(); ++i)
+      AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(known[i].get(), &in[inputs + i]));
+    brancher_step(in.data(), out);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t bytes = written[2 * r + 1];
       std::memcpy(cursor[r], data(out[written[2 * r]]), bytes);
@@ -152,15 +158,18 @@ def compiler() -> str | None:
     return None
 
 
-def library_source(wrapper: str, loops: Sequence[LoopCode] = (), small_headers: bool = True) -> str | None:
+def library_source(
+    wrapper: str, loops: Sequence[LoopCode] = (), before: Before | None = None, small_headers: bool = True
+) -> str | None:
     """Return the C++ text of a library for Inductor's wrapper module; None where it can not stand alone.
 
     Args:
         wrapper: the module.
         loops: what it calls.
+        before: what is computed ahead of it.
         small_headers: use small headers where they are enough.
     """
-    found, outputs = _SOURCE.search(wrapper), _OUTPUTS.search(wrapper)
+    found, outputs = SOURCE.search(wrapper), _OUTPUTS.search(wrapper)
     if found is None or outputs is None:
         return None
     text = found.group(1)
@@ -171,12 +180,15 @@ def library_source(wrapper: str, loops: Sequence[LoopCode] = (), small_headers: 
     text = text.replace(RELEASE, "", 1)  # once a call, not once a step
     text = lighten(inline_small_algebra(text))
     constants = dict.fromkeys(c for loop in loops for c in loop.constants if c not in text)
-    before = "".join([*constants, *(loop.declaration for loop in loops)])
-    text = text.replace(ENTRY, before + ENTRY, 1)
-    text += "".join(loop.definition for loop in loops)
+    declared = "".join([*constants, *(loop.declaration for loop in loops)])
+    text = text.replace(ENTRY, declared + ENTRY, 1)
+    whole = with_ahead(text + "".join(loop.definition for loop in loops), before)
+    if whole is None:
+        return None
+    text, entries = whole
     if small_headers and headers.are_enough(text):
-        return headers.lean(text + interface)
-    return text + interface
+        return headers.lean(text + entries + interface)
+    return text + entries + interface
 
 
 def control(

@@ -11,7 +11,7 @@ from torch.distributions import constraints as torch_constraints
 
 from brancher.distributions.anchors import anchor
 from brancher.distributions.base import Distribution
-from brancher.distributions.shapes import Size, broadcast, check_event, sum_rightmost
+from brancher.distributions.shapes import Size, broadcast, broadcast_shapes, check_event, sum_rightmost
 from brancher.errors import DistributionError, DistributionTypeError
 
 
@@ -167,7 +167,7 @@ class MaskedDistribution(Distribution):
             batch = value.shape[: value.dim() - len(self.event_shape)]
             dtype = value.dtype if value.dtype.is_floating_point else torch.get_default_dtype()
             zero = torch.zeros((), dtype=dtype, device=value.device)
-            return zero.expand(torch.broadcast_shapes(batch, self.batch_shape))
+            return zero.expand(broadcast_shapes(batch, self.batch_shape))
         mask = self._mask
         aligned = mask.reshape(mask.shape + (1,) * len(self.event_shape))
         with torch.no_grad():
@@ -269,7 +269,7 @@ class ExpandedDistribution(Distribution):
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-density in nats, shape sample_shape + B."""
         log_prob = self.base_dist.log_prob(value)
-        return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
+        return log_prob.expand(broadcast_shapes(log_prob.shape, self.batch_shape))
 
     def entropy(self) -> torch.Tensor:
         """Entropy of every copy."""

@@ -8,6 +8,7 @@ import torch
 from torch.distributions import transform_to
 
 from brancher.distributions import constraints
+from brancher.distributions.shapes import unconstrained_shape
 
 Anchor = torch.Tensor | float
 
@@ -69,7 +70,9 @@ def _continuous(support: Any, value: torch.Tensor) -> Anchor:
     try:
         transform = transform_to(support)
         # Ones, since zero has no direction on a sphere.
-        origin = torch.ones(transform.inverse_shape(value.shape), dtype=value.dtype, device=value.device)
+        origin = torch.ones(
+            unconstrained_shape(transform, value.shape), dtype=value.dtype, device=value.device
+        )
         return transform(origin)  # type: ignore[no-any-return]
     except NotImplementedError:
         return 0.0  # a support nobody has described: zero is the best guess

@@ -16,7 +16,7 @@ from torch.distributions import Distribution as TorchDistribution
 from torch.distributions import constraints as torch_constraints
 from torch.distributions.utils import lazy_property
 
-from brancher.distributions.shapes import Size, check_event, offenders, remedy, words
+from brancher.distributions.shapes import Size, broadcast_shapes, check_event, offenders, remedy, words
 from brancher.distributions.validation import is_validating
 from brancher.errors import DistributionError
 
@@ -143,7 +143,7 @@ class Distribution(TorchDistribution):
             batch.append(torch.Size(shape[:cut]))
             if own_dim == event_dim:
                 event.append(torch.Size(shape[cut:]))
-        return torch.broadcast_shapes(*batch), torch.broadcast_shapes(*event)
+        return broadcast_shapes(*batch), broadcast_shapes(*event)
 
     def has_rsample_(self, value: bool) -> Self:
         """Say whether draws of this very law carry gradients, and return it: False for score functions.

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from brancher.distributions import constraints as own_constraints
 from brancher.distributions.constraints import same_value
 from brancher.distributions.matrix_transforms import exact_softplus, inverse_softplus
+from brancher.distributions.shapes import broadcast_shapes
 from brancher.errors import DistributionError
 
 
@@ -241,11 +242,11 @@ class PositivePowerTransform(Transform):
 
     def forward_shape(self, shape: Any) -> torch.Size:
         """The shape joined with the exponent's."""
-        return torch.Size(torch.broadcast_shapes(shape, self.exponent.shape))
+        return torch.Size(broadcast_shapes(shape, self.exponent.shape))
 
     def inverse_shape(self, shape: Any) -> torch.Size:
         """The shape joined with the exponent's."""
-        return torch.Size(torch.broadcast_shapes(shape, self.exponent.shape))
+        return torch.Size(broadcast_shapes(shape, self.exponent.shape))
 
 
 def elu() -> ELUTransform:

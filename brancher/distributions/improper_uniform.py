@@ -9,7 +9,7 @@ import torch
 from brancher.distributions import constraints
 from brancher.distributions.base import Distribution
 from brancher.distributions.parameters import expand_parameters
-from brancher.distributions.shapes import Size
+from brancher.distributions.shapes import Size, broadcast_shapes
 
 
 class ImproperUniform(Distribution):
@@ -62,7 +62,7 @@ class ImproperUniform(Distribution):
         batch = value.shape[: value.dim() - self.event_dim]
         dtype = value.dtype if value.dtype.is_floating_point else torch.get_default_dtype()
         zero = torch.zeros((), dtype=dtype, device=value.device)
-        return zero.expand(torch.broadcast_shapes(batch, self.batch_shape))
+        return zero.expand(broadcast_shapes(batch, self.batch_shape))
 
     @classmethod
     def infer_shapes(cls, **arg_shapes: Size) -> tuple[torch.Size, torch.Size]:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from brancher.distributions.shapes import broadcast_shapes
+
 
 class Filtered(NamedTuple):
     """What some steps say about the state behind them, given the state before them.
@@ -73,7 +75,7 @@ def scan(first: Filtered, steps: Filtered) -> Filtered:
         steps: all steps by themselves; the first of them is not used.
     """
     ranks = (3, 2, 3, 2, 3)
-    batch = torch.broadcast_shapes(
+    batch = broadcast_shapes(
         *(part.shape[: part.dim() - r] for f in (first, steps) for part, r in zip(f, ranks, strict=True))
     )
     length = max(part.shape[part.dim() - r] for part, r in zip(steps, ranks, strict=True))

@@ -13,7 +13,7 @@ from torch.distributions.kl import kl_divergence as torch_kl_divergence
 
 from brancher.distributions.algebra import ExpandedDistribution, Independent, MaskedDistribution
 from brancher.distributions.bernoulli import Bernoulli
-from brancher.distributions.shapes import sum_rightmost
+from brancher.distributions.shapes import broadcast_shapes, sum_rightmost
 from brancher.errors import UnsupportedError
 
 __all__ = ["kl_divergence", "register_kl"]
@@ -91,7 +91,7 @@ def _expanded_expanded(p: Any, q: Any) -> torch.Tensor:
 
 
 def _at_least(divergence: torch.Tensor, d: Any) -> torch.Tensor:
-    return divergence.expand(torch.broadcast_shapes(divergence.shape, d.batch_shape))
+    return divergence.expand(broadcast_shapes(divergence.shape, d.batch_shape))
 
 
 def _bernoulli_bernoulli(p: Bernoulli, q: Bernoulli) -> torch.Tensor:

@@ -20,7 +20,7 @@ from brancher.distributions.parameters import (
     promote,
     to_tensors,
 )
-from brancher.distributions.shapes import Size
+from brancher.distributions.shapes import Size, broadcast_shapes
 from brancher.distributions.special import HALF_LOG_2PI, cholesky
 from brancher.errors import DistributionError
 
@@ -182,7 +182,7 @@ class LowRankMultivariateNormal(td.LowRankMultivariateNormal, Distribution):
         """Shapes from those of ``loc``, ``cov_factor`` and ``cov_diag``."""
         own = {"loc": 1, "cov_factor": 2, "cov_diag": 1}
         batch = [shape[: len(shape) - own[name]] for name, shape in arg_shapes.items()]
-        return torch.broadcast_shapes(*batch), torch.Size(arg_shapes["loc"][-1:])
+        return broadcast_shapes(*batch), torch.Size(arg_shapes["loc"][-1:])
 
 
 class LogisticNormal(td.LogisticNormal, Distribution):
@@ -227,5 +227,5 @@ class LogisticNormal(td.LogisticNormal, Distribution):
     @classmethod
     def infer_shapes(cls, **arg_shapes: Size) -> tuple[torch.Size, torch.Size]:
         """Shapes from those of ``loc`` and ``scale``; a draw is one longer than they are."""
-        shape = torch.broadcast_shapes((1,), *arg_shapes.values())
+        shape = broadcast_shapes((1,), *arg_shapes.values())
         return shape[:-1], torch.Size([shape[-1] + 1])

@@ -14,7 +14,7 @@ from brancher.distributions.base import Distribution
 from brancher.distributions.categorical import Categorical
 from brancher.distributions.odds import Odds
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters, held, one_of, to_tensors
-from brancher.distributions.shapes import Size
+from brancher.distributions.shapes import Size, broadcast_shapes
 
 
 class LogitRelaxedBernoulli(Odds, relaxed_bernoulli.LogitRelaxedBernoulli, Distribution):  # type: ignore[override]
@@ -137,7 +137,7 @@ class ExpRelaxedCategorical(relaxed_categorical.ExpRelaxedCategorical, Distribut
         param = probs if given == "probs" else logits
         self.temperature, param = to_tensors(self, temperature=temperature, **{given: param})
         self._categorical = Categorical(**{given: param}, validate_args=False)
-        shape = torch.broadcast_shapes(self._categorical.batch_shape, self.temperature.shape)
+        shape = broadcast_shapes(self._categorical.batch_shape, self.temperature.shape)
         self.temperature = self.temperature.expand(shape)
         self._categorical = self._categorical.expand(shape)
         Distribution.__init__(self, shape, param.shape[-1:], validate_args)

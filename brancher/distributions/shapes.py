@@ -7,6 +7,7 @@ from itertools import zip_longest
 from typing import Any, TypeAlias
 
 import torch
+from torch.distributions import AffineTransform, ComposeTransform, Transform
 from torch.distributions import Distribution as TorchDistribution
 
 from brancher.errors import DistributionError, DistributionTypeError
@@ -14,15 +15,15 @@ from brancher.errors import DistributionError, DistributionTypeError
 Size: TypeAlias = torch.Size | Sequence[int]
 
 
-def broadcast(name: str, *shapes: Size) -> torch.Size:
-    """Broadcast shapes together, ten times faster than ``torch.broadcast_shapes``.
+def broadcast_shapes(*shapes: Size) -> torch.Size:
+    """What ``torch.broadcast_shapes`` gives, ten times faster; its first call imports SymPy, half a second.
 
     Raises:
-        DistributionError: they do not fit; the text names ``name`` and the shapes.
+        RuntimeError: they do not fit.
 
     Example:
-        >>> from brancher.distributions.shapes import broadcast
-        >>> broadcast("mask", (3, 1), (2,))
+        >>> from brancher.distributions.shapes import broadcast_shapes
+        >>> broadcast_shapes((3, 1), (2,))
         torch.Size([3, 2])
     """
     sizes = []
@@ -32,13 +33,50 @@ def broadcast(name: str, *shapes: Size) -> torch.Size:
             if candidate != 1:
                 if size not in (1, candidate):
                     listed = ", ".join(str(tuple(shape)) for shape in shapes)
-                    raise DistributionError(
-                        f"parameter '{name}': expected shapes that broadcast together, got {listed}; "
-                        "reshape one of them, with [..., None] for a new dimension on the right"
-                    )
+                    raise RuntimeError(f"expected shapes that broadcast together, got {listed}")
                 size = candidate
         sizes.append(size)
     return torch.Size(reversed(sizes))
+
+
+def broadcast(name: str, *shapes: Size) -> torch.Size:
+    """Broadcast shapes together.
+
+    Raises:
+        DistributionError: they do not fit; the text names ``name`` and the shapes.
+
+    Example:
+        >>> from brancher.distributions.shapes import broadcast
+        >>> broadcast("mask", (3, 1), (2,))
+        torch.Size([3, 2])
+    """
+    try:
+        return broadcast_shapes(*shapes)
+    except RuntimeError as error:
+        raise DistributionError(
+            f"parameter '{name}': {error}; reshape one of them, with [..., None] for a new dimension on "
+            "the right"
+        ) from None
+
+
+def unconstrained_shape(transform: Transform, shape: Size) -> torch.Size:
+    """``transform.inverse_shape``, without torch's own broadcasting where the transform is affine.
+
+    Example:
+        >>> from brancher.distributions import biject_to, constraints
+        >>> unconstrained_shape(biject_to(constraints.simplex), (2, 3))
+        torch.Size([2, 2])
+    """
+    if isinstance(transform, ComposeTransform):
+        for part in reversed(transform.parts):
+            shape = unconstrained_shape(part, shape)
+    elif isinstance(transform, AffineTransform):
+        return broadcast_shapes(
+            shape, getattr(transform.loc, "shape", ()), getattr(transform.scale, "shape", ())
+        )
+    else:
+        shape = transform.inverse_shape(torch.Size(shape))
+    return torch.Size(shape)
 
 
 def sum_rightmost(value: torch.Tensor, ndims: int) -> torch.Tensor:
@@ -147,7 +185,7 @@ def offenders(value: torch.Tensor, valid: torch.Tensor, event_dim: int) -> str:
         '1 offending, the first -2.0 at index (1,)'
     """
     event = value.shape[value.dim() - event_dim :]
-    left = torch.broadcast_shapes(value.shape[: value.dim() - event_dim], valid.shape)
+    left = broadcast_shapes(value.shape[: value.dim() - event_dim], valid.shape)
     bad = (~valid.expand(left)).nonzero()
     first = tuple(bad[0].tolist())
     shown = value.detach().expand(left + event)[first].tolist()

@@ -89,6 +89,7 @@ from brancher.distributions.matrix_transforms import (
     UnitLowerCholeskyTransform,
     UnitLowerCholeskyVectorTransform,
 )
+from brancher.distributions.shapes import broadcast_shapes
 
 if not TYPE_CHECKING:
     __getattr__ = refuse(__name__)
@@ -298,7 +299,7 @@ class LowerCholeskyAffine(Transform):
     def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Sum of the log-diagonal."""
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return log_det.expand(torch.broadcast_shapes(x.shape[:-1], log_det.shape))
+        return log_det.expand(broadcast_shapes(x.shape[:-1], log_det.shape))
 
 
 class Normalize(SameKind):

@@ -7,7 +7,7 @@ from torch.distributions import constraints
 
 from brancher.distributions.base import Distribution
 from brancher.distributions.parameters import expand_parameters
-from brancher.distributions.shapes import Size
+from brancher.distributions.shapes import Size, broadcast_shapes
 
 
 class Unit(Distribution):
@@ -58,7 +58,7 @@ class Unit(Distribution):
         """Return ``log_factor``, whatever the (empty) value."""
         if self._validate_args:
             self._validate_sample(value)
-        shape = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
+        shape = broadcast_shapes(self.batch_shape, value.shape[:-1])
         return self.log_factor.expand(shape)
 
     @classmethod

@@ -13,7 +13,7 @@ from brancher.distributions.base import Distribution
 from brancher.distributions.gamma import Chi2
 from brancher.distributions.multivariate import check_matrix, half_log_det, tril_of_precision
 from brancher.distributions.parameters import SCALAR, Number, expand_parameters, one_of, to_tensors
-from brancher.distributions.shapes import Size
+from brancher.distributions.shapes import Size, broadcast_shapes
 from brancher.distributions.special import cholesky
 
 _LOG_2 = math.log(2.0)
@@ -68,7 +68,7 @@ class Wishart(td.Wishart, Distribution):
         """Shapes from those of ``df`` and the matrix."""
         batch = [shape if name == "df" else shape[:-2] for name, shape in arg_shapes.items()]
         matrix = next(shape for name, shape in arg_shapes.items() if name != "df")
-        return torch.broadcast_shapes(*batch), torch.Size(matrix[-2:])
+        return broadcast_shapes(*batch), torch.Size(matrix[-2:])
 
     @lazy_property
     def _dist_chi2(self) -> Any:

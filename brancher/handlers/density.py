@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from brancher.distributions import MaskedDistribution
+from brancher.distributions.shapes import broadcast_shapes
 from brancher.distributions.validation import is_validating
 from brancher.errors import BrancherError, SiteError
 from brancher.handlers.message import Message
@@ -86,7 +87,7 @@ def _check_fits(site: Message, what: str) -> None:
         return
     batch, got = tuple(site.fn.batch_shape), tuple(given.shape)
     try:
-        fits = tuple(torch.broadcast_shapes(got, batch)) == batch
+        fits = tuple(broadcast_shapes(got, batch)) == batch
     except RuntimeError:
         fits = False
     if not fits:

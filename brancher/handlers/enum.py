@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 
+from brancher.distributions.shapes import broadcast_shapes
 from brancher.errors import HandlerError, SiteError
 from brancher.handlers import stack
 from brancher.handlers.markov import MarkovScope
@@ -272,5 +273,5 @@ def _all_values(message: Message, dim: int) -> torch.Tensor:
     values: torch.Tensor = fn.enumerate_support(expand=False)
     values = values.reshape(values.shape[:1] + (1,) * (-1 - dim) + fn.event_shape)
     if message.infer.get("expand"):
-        values = values.expand(torch.broadcast_shapes(values.shape, fn.batch_shape + fn.event_shape))
+        values = values.expand(broadcast_shapes(values.shape, fn.batch_shape + fn.event_shape))
     return values

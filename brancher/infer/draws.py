@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from brancher.distributions.shapes import broadcast_shapes
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError, nearest
 from brancher.handlers import Message, Trace
 
@@ -126,7 +127,7 @@ def fitting(message: Message, value: torch.Tensor) -> torch.Tensor:
     while value.dim() > len(shape) and value.shape[0] == 1:
         value = value.squeeze(0)
     try:
-        fits = tuple(torch.broadcast_shapes(value.shape, shape)) == shape
+        fits = tuple(broadcast_shapes(value.shape, shape)) == shape
     except RuntimeError:
         fits = False
     if not fits:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import torch
 
 from brancher.distributions import biject_to
+from brancher.distributions.shapes import unconstrained_shape
 from brancher.errors import BrancherWarning, GuideError, nearest
 from brancher.handlers.message import Message
 from brancher.handlers.record import Trace
@@ -205,7 +206,7 @@ class _EachRun:
 def _from_unconstrained(site: Message, make: Callable[..., torch.Tensor]) -> torch.Tensor:
     like = _like(site)
     transform = biject_to(site.fn.support)
-    shape = transform.inverse_shape(like.shape)
+    shape = unconstrained_shape(transform, like.shape)
     return transform(make(shape, dtype=like.dtype, device=like.device))  # type: ignore[no-any-return]
 
 

@@ -1,11 +1,15 @@
-"""Adam's step without what torch's method does around its fused kernel.
+"""Torch's optimizers without what does not concern eager steps.
 
 For a few small tensors the profiler's range, the switches of gradient mode and the sorting by device cost
-several times what the kernel does.
+several times what Adam's fused kernel does; and Dynamo, which torch's methods import to switch it off, costs
+a second of every new process.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import sys
 from typing import Any, TypeAlias
 
 import torch
@@ -18,8 +22,27 @@ Lists: TypeAlias = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor],
 
 _FAMILIES = (torch.optim.Adam, torch.optim.AdamW)
 _SET_BY_OTHERS = ("step", "grad_scale", "found_inf")
+#: Where torch keeps the form of a function that Dynamo does not look into.
+_DISABLED = "__dynamo_disable"
 _HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _HOOKS_OF_ALL = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
+
+
+def leave_dynamo_out() -> None:
+    """Let optimizers import Dynamo only where something else has: before, it has nothing to switch off."""
+    for name in ("add_param_group", "state_dict", "load_state_dict"):
+        fn: Any = getattr(getattr(TorchOptimizer, name), "__wrapped__", None)
+        if fn is not None and not hasattr(fn, _DISABLED):
+            setattr(fn, _DISABLED, functools.partial(_call, fn))
+
+
+def _call(fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+    if "torch._dynamo" not in sys.modules:
+        return fn(*args, **kwargs)
+    # Another thread may be importing it: this waits for the end of that.
+    disabled = importlib.import_module("torch._dynamo").disable(fn, wrapping=False)
+    setattr(fn, _DISABLED, disabled)
+    return disabled(*args, **kwargs)
 
 
 def step(optimizer: TorchOptimizer) -> None:
@@ -54,24 +77,27 @@ def _lists_of(optimizer: TorchOptimizer) -> list[Lists] | None:
     for group in optimizer.param_groups:
         if not group["fused"] or group["amsgrad"] or group["capturable"] or type(group["lr"]) is not float:
             return None
-        lists = _lists(optimizer, group["params"])
+        lists = _lists(optimizer, group)
         if lists is None:
             return None
         found.append(lists)
     return found
 
 
-def _lists(optimizer: TorchOptimizer, leaves: list[Tensor]) -> Lists | None:
+def _lists(optimizer: TorchOptimizer, group: dict[str, Any]) -> Lists | None:
     lists: Lists = ([], [], [], [], [])
     params, grads, means, squares, steps = lists
-    state = optimizer.state
+    state, leaves = optimizer.state, group["params"]
     for leaf in leaves:
         grad = leaf.grad
         if grad is None:
             continue
-        own = state.get(leaf)
-        if not own or leaf.dtype is not leaves[0].dtype or leaf.device.type != "cpu":
+        if leaf.dtype is not leaves[0].dtype or leaf.device.type != "cpu":
             return None
+        own = state.get(leaf)
+        if not own:
+            optimizer._init_group(group, [], [], [], [], [], [])  # type: ignore[attr-defined]
+            own = state[leaf]
         params.append(leaf)
         grads.append(grad if grad.is_contiguous() else grad.contiguous())
         means.append(own["exp_avg"])

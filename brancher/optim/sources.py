@@ -12,6 +12,7 @@ import torch
 from torch.optim import Optimizer as TorchOptimizer
 
 from brancher.errors import OptimError, OptimTypeError
+from brancher.optim.direct import leave_dynamo_out
 
 Options: TypeAlias = Mapping[str, Any] | Callable[..., Mapping[str, Any]]
 Leaves: TypeAlias = Mapping[str, torch.Tensor]
@@ -97,6 +98,7 @@ class FromClass(Source):
             lr = options.get("lr", 0.0)
             if not isinstance(lr, torch.Tensor) and not math.isfinite(lr):
                 raise ValueError(f"Invalid learning rate: {lr}")
+            leave_dynamo_out()
             return self.make_torch(params, **options)
         except (ValueError, TypeError, RuntimeError) as error:
             raise OptimError(

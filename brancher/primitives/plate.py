@@ -244,7 +244,7 @@ def _check_dim(name: str, dim: Any) -> None:
 
 
 def _as_rows(name: str, subsample: Any, device: Any) -> Any:
-    """Row numbers as a tensor; anything else with a length as it is."""
+    """Row numbers as a tensor; a batch of data, a tensor or a list of objects, as it is."""
     rows = subsample
     if not isinstance(rows, torch.Tensor):
         try:
@@ -256,7 +256,9 @@ def _as_rows(name: str, subsample: Any, device: Any) -> Any:
     if is_index(rows):
         return rows
     is_mask = isinstance(rows, torch.Tensor) and rows.dtype == torch.bool
-    if is_mask or not hasattr(subsample, "__len__") or (isinstance(rows, torch.Tensor) and not rows.dim()):
+    is_batch = isinstance(subsample, torch.Tensor) and subsample.dim() > 0
+    is_list = isinstance(rows, list | tuple)  # of something else than numbers
+    if is_mask or not (is_batch or is_list):
         shown = f"{rows.dtype} of shape {tuple(rows.shape)}" if is_mask else type(subsample).__name__
         raise PlateError(
             f"plate '{name}': expected subsample as a vector of row indices, or a batch of data with a "

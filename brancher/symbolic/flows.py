@@ -16,6 +16,7 @@ from torch.distributions.transforms import AffineTransform, ExpTransform, Sigmoi
 
 from brancher.distributions import TransformedDistribution, constraints
 from brancher.distributions.flow_transforms import CenteredSoftmaxTransform, PlanarTransform
+from brancher.distributions.shapes import broadcast_shapes
 from brancher.distributions.transforms import LowerCholeskyAffine
 from brancher.errors import SiteError, SiteTypeError
 from brancher.symbolic.batches import Value, raised
@@ -117,7 +118,7 @@ class TransformedVariable(RandomVariable):
             for value in settings
             if isinstance(value.tensor, torch.Tensor)
         ]
-        batch = torch.broadcast_shapes(base.batch_shape, *batches)
+        batch = broadcast_shapes(base.batch_shape, *batches)
         law = TransformedDistribution(
             base if batch == base.batch_shape else base.expand(batch),
             [_remembering(self.transformation.transform(settings, rank))],
@@ -135,7 +136,7 @@ def _check(variable: TransformedVariable, key: str, value: Value, event: torch.S
     if exact is not None:
         fits = got == (event[-1],) * exact
     else:
-        fits = len(got) <= len(event) and torch.broadcast_shapes(got, event) == event
+        fits = len(got) <= len(event) and broadcast_shapes(got, event) == event
     if not fits:
         raise SiteError(
             f"variable '{variable.name}': expected '{key}' of {type(variable.transformation).__name__} to "

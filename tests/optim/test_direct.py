@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -138,3 +141,43 @@ def test_momentum_of_a_leaf_that_joins_later(dampening):
             one.step()
     torch.testing.assert_close(ours, theirs)
     assert all(group["fused"] for group in optimizer.param_groups)
+
+
+def run(program):
+    return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+
+
+FIT = """
+import sys
+import torch
+from brancher import distributions as dist, optim, plate, sample
+from brancher.infer import SVI
+from brancher.infer.autoguide import AutoNormal
+
+def model(y):
+    scale = sample("scale", dist.HalfCauchy(1.0))
+    share = sample("share", dist.Uniform(0.0, 1.0))
+    with plate("row", 3):
+        sample("y", dist.Normal(share, scale), obs=y)
+
+svi = SVI(model, AutoNormal(model), optim.Adam({"lr": 0.1}))
+for _ in range(3):
+    svi.step(torch.ones(3))
+"""
+
+
+def test_a_first_fit_imports_no_compiler():
+    loaded = run(FIT + "print(sorted({'torch._dynamo', 'torch._inductor', 'sympy'} & sys.modules.keys()))")
+    assert loaded.strip() == "[]"
+
+
+def test_dynamo_is_switched_off_in_optimizers_once_it_is_there():
+    program = """
+import torch._dynamo
+before = torch.optim.Optimizer.state_dict.__wrapped__
+svi.optim.torch_optimizer.state_dict()
+disabled = getattr(before, "__dynamo_disable")
+count = len(svi.optim.torch_optimizer.state_dict()["state"])
+print(type(disabled).__name__, disabled._torchdynamo_disable, count)
+"""
+    assert run(FIT + program).split() == ["function", "True", "4"]

@@ -18,6 +18,7 @@ from brancher.distributions.flows.knots import Knots, LinearKnots, knots_of, ord
 from brancher.distributions.flows.masked import AutoRegressiveNN
 from brancher.distributions.flows.module import TransformModule
 from brancher.distributions.flows.splines import Spline, SplineAutoregressive
+from brancher.distributions.shapes import broadcast_shapes
 
 #: The transforms; networks are shown by ``brancher.nn``.
 __all__ = [
@@ -66,7 +67,7 @@ class ConditionalDenseNN(DenseNN):
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:  # type: ignore[override]
         """One output, or a tuple of several, shape (..., size)."""
-        batch = torch.broadcast_shapes(x.shape[:-1], context.shape[:-1])
+        batch = broadcast_shapes(x.shape[:-1], context.shape[:-1])
         parts = [part.expand(*batch, part.shape[-1]) for part in (context, x)]
         return super().forward(torch.cat(parts, -1))
 
@@ -205,7 +206,7 @@ class _GivenSpline(Spline):
         self.given, self.bound, self.order = parts, bound, order
 
     def _knots(self, like: torch.Tensor) -> Knots | LinearKnots:
-        shapes = (torch.broadcast_shapes(part.shape[:-1], like.shape) for part in self.given)
+        shapes = (broadcast_shapes(part.shape[:-1], like.shape) for part in self.given)
         parts = [part.expand(shape + part.shape[-1:]) for part, shape in zip(self.given, shapes, strict=True)]
         return knots_of(self.order, parts, self.bound)
 

@@ -9,7 +9,7 @@ import torch
 from torch.distributions.transforms import Transform
 
 from brancher.distributions import Distribution, constraints
-from brancher.distributions.shapes import Size
+from brancher.distributions.shapes import Size, broadcast_shapes
 from brancher.distributions.special import HALF_LOG_2PI
 from brancher.errors import GuideError
 from brancher.handlers import infer_config
@@ -135,7 +135,7 @@ class StructuredLaw(Distribution):
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Log-density in nats, shape sample_shape + B."""
         density = self.density(self.noise_of(value))
-        return density.expand(torch.broadcast_shapes(density.shape, self.batch_shape))
+        return density.expand(broadcast_shapes(density.shape, self.batch_shape))
 
     def noise_of(self, vector: torch.Tensor) -> Tensors:
         """The noise that makes a vector."""

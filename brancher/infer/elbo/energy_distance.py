@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from brancher.distributions import Distribution, constraints
-from brancher.distributions.shapes import Size
+from brancher.distributions.shapes import Size, broadcast_shapes
 from brancher.errors import InferenceError
 from brancher.handlers import Message, Messenger, Trace
 from brancher.handlers.density import mask_of
@@ -186,7 +186,7 @@ class _Simulator(Distribution):
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Zero for every row."""
         rows = value.shape[: value.dim() - len(self.event_shape)]
-        return value.new_zeros(torch.broadcast_shapes(rows, self.batch_shape))
+        return value.new_zeros(broadcast_shapes(rows, self.batch_shape))
 
 
 def _compared(site: Message, num_particles: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from brancher.distributions.shapes import broadcast_shapes
 from brancher.errors import InferenceError
 from brancher.handlers import Message
 from brancher.handlers.density import score
@@ -98,7 +99,7 @@ def score_function_term(
 def _check_baseline(site: Message, baseline: torch.Tensor, signal: torch.Tensor) -> None:
     expected = torch.as_tensor(signal).shape
     try:
-        fits = torch.broadcast_shapes(baseline.shape, expected) == expected
+        fits = broadcast_shapes(baseline.shape, expected) == expected
     except RuntimeError:
         fits = False
     if not fits:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from brancher.distributions.shapes import broadcast_shapes
 from brancher.errors import InferenceError
 from brancher.handlers import Frame, Message, Trace
 from brancher.handlers.density import mask_of as counted_rows
@@ -40,7 +41,7 @@ def probability_of(site: Message) -> Term:
         return term
     factor = term.factor
     size = factor.tensor.shape[factor.labels.index(site.name)]
-    batch = torch.broadcast_shapes(site.unscaled_log_prob.shape, mask.shape)  # type: ignore[union-attr]
+    batch = broadcast_shapes(site.unscaled_log_prob.shape, mask.shape)  # type: ignore[union-attr]
     shown = named(site, mask.to(factor.tensor.device).expand(batch))
     return term._replace(
         factor=Factor(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from brancher.distributions import biject_to
+from brancher.distributions.shapes import unconstrained_shape
 from brancher.handlers import Message, Trace
 from brancher.infer.enumeration.density import refuse_alone
 
@@ -42,7 +43,7 @@ def slots_of(record: Trace, summed: Sequence[str], algorithm: str) -> list[Slot]
     for name, site in record.iter_stochastic_nodes():
         if name in summed:
             continue
-        shape = torch.Size(biject_to(site.fn.support).inverse_shape(site.value.shape))
+        shape = unconstrained_shape(biject_to(site.fn.support), site.value.shape)
         slots.append(Slot(name, start, shape, len(shape) - _free_event_dims(site, shape)))
         start = slots[-1].stop
     if not slots:

@@ -57,10 +57,47 @@ def _pick(table: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) 
     return torch.where((index >= 0) & (index < table.shape[dim]), picked, torch.nan)
 
 
+#: By dtype: from where on the series of the digamma function has all digits, and its terms B_2k / 2k.
+_DIGAMMA_SERIES = {
+    torch.float32: (5, (1 / 12, -1 / 120, 1 / 252, -1 / 240)),
+    torch.float64: (10, (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)),
+}
+
+
+def _digamma(x: Tensor) -> Tensor:
+    """The digamma function in operations that fill vectors; Inductor's own goes entry by entry.
+
+    Abramowitz and Stegun 1964: the asymptotic series, 6.3.18; small arguments by the recurrence, 6.3.6;
+    negative ones by reflection, 6.3.7.
+    """
+    if x.dtype not in _DIGAMMA_SERIES:
+        return NotImplemented  # type: ignore[no-any-return]
+    start, terms = _DIGAMMA_SERIES[x.dtype]
+    is_negative = x < 0
+    positive = torch.where(is_negative, 1.0 - x, x)
+    is_small = positive < start
+    small = torch.where(is_small, positive, 1.0)
+    # 1 / x + 1 / (x + 1) + ... as one fraction.
+    top, bottom = torch.ones_like(small), small
+    for k in range(1, start):
+        top, bottom = top * (small + k) + bottom, bottom * (small + k)
+    large = torch.where(is_small, positive + start, positive)
+    r = large.reciprocal()
+    s = r * r
+    series = torch.full_like(s, terms[-1])
+    for term in reversed(terms[:-1]):
+        series = series * s + term
+    value = large.log() - 0.5 * r - s * series - torch.where(is_small, top / bottom, 0.0)
+    part = x - x.round()
+    mirrored = value - torch.pi / torch.where(is_negative, torch.pi * part, 1.0).tan()
+    return torch.where(is_negative, torch.where(part == 0, torch.nan, mirrored), value)
+
+
 #: Decompositions in place of Inductor's.
 OWN_RULES: dict[Any, Callable[..., Tensor]] = {
     torch.ops.aten.bernoulli.default: _bernoulli,
     torch.ops.aten.mv.default: _matrix_by_vector,
     torch.ops.aten.gather.default: _pick,
+    torch.ops.aten.digamma.default: _digamma,
     torch.ops.aten.scatter_add.default: _one_in_a_row,
 }

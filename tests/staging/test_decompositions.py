@@ -79,3 +79,21 @@ def test_entries_that_are_added_to_less_than_all_rows() -> None:
     base, index, source = torch.randn(5, 4), torch.randint(4, (3, 1)), torch.randn(3, 1)
     staged = stage(lambda b, i, s: b.scatter_add(1, i, s), name="f")
     torch.testing.assert_close(staged(base, index, source), base.scatter_add(1, index, source))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 2e-14)])
+def test_digamma_equals_eager(dtype: torch.dtype, tolerance: float) -> None:
+    # Around poles the slope is the square of the value: a rounding of 1 - x is seen there.
+    special = [0.0, -0.0, 1.0, 2.0, 10.0, -1.0, -2.0, torch.inf, -torch.inf, torch.nan, 1e38, 4.9999995]
+    parts = [
+        torch.logspace(-30, 30, 200),
+        torch.linspace(0.01, 30.0, 1000),
+        torch.linspace(1.4, 1.52, 100),  # about the root
+        -torch.linspace(0.01, 10.3, 497),
+        torch.tensor(special),
+    ]
+    x = torch.cat(parts).to(dtype)
+    found, expected = stage(torch.digamma, name="f")(x), torch.digamma(x)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+    zeros = slice(-12, -10)
+    assert found[zeros].tolist() == [-torch.inf, torch.inf]

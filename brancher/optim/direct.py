@@ -47,28 +47,35 @@ def _call(fn: Any, /, *args: Any, **kwargs: Any) -> Any:
 
 def step(optimizer: TorchOptimizer) -> None:
     """Take one step: by the kernel where a step is nothing else, by torch's method otherwise."""
+    if type(optimizer) in _FAMILIES and run_kernel(optimizer):
+        return
+    _lay_out(optimizer)
+    uneven = [group for group in optimizer.param_groups if _is_uneven(optimizer, group)]
+    try:
+        for group in uneven:
+            group["fused"] = False
+        optimizer.step()
+    finally:
+        for group in uneven:
+            group["fused"] = True
+
+
+def run_kernel(optimizer: TorchOptimizer) -> bool:
+    """Take one step of Adam or AdamW by the kernel; false, and none taken, where torch's method does more."""
     found = _lists_of(optimizer)
     if found is None:
-        _lay_out(optimizer)
-        uneven = [group for group in optimizer.param_groups if _is_uneven(optimizer, group)]
-        try:
-            for group in uneven:
-                group["fused"] = False
-            optimizer.step()
-        finally:
-            for group in uneven:
-                group["fused"] = True
-        return
+        return False
     with torch.no_grad():
         for group, lists in zip(optimizer.param_groups, found, strict=True):
             if lists[0]:
                 _run(group, lists)
+    return True
 
 
 def _lists_of(optimizer: TorchOptimizer) -> list[Lists] | None:
     """What the kernel needs, group by group; None where torch's method does more than call it."""
     # A schedule puts a step on the instance that counts calls, a gradient scaler the other two.
-    if type(optimizer) not in _FAMILIES or not vars(optimizer).keys().isdisjoint(_SET_BY_OTHERS):
+    if not vars(optimizer).keys().isdisjoint(_SET_BY_OTHERS):
         return None
     for name, other in zip(_HOOKS, _HOOKS_OF_ALL, strict=True):
         if getattr(optimizer, name, True) or getattr(registry, other, True):

@@ -166,8 +166,12 @@ for _ in range(3):
 """
 
 
-def test_a_first_fit_imports_no_compiler():
-    loaded = run(FIT + "print(sorted({'torch._dynamo', 'torch._inductor', 'sympy'} & sys.modules.keys()))")
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "ClippedAdam"])
+def test_a_first_fit_imports_no_compiler(name):
+    program = FIT.replace("optim.Adam", f"optim.{name}")
+    loaded = run(
+        program + "print(sorted({'torch._dynamo', 'torch._inductor', 'sympy'} & sys.modules.keys()))"
+    )
     assert loaded.strip() == "[]"
 
 

@@ -49,9 +49,7 @@ INSTEAD: dict[str, dict[str, str]] = {
         "conditional_generalized_channel_permute": "use permute, or conditional_affine_coupling",
         "generalized_channel_permute": "use permute",
         "CholeskyTransform": "use constraints.lower_cholesky, or torch.linalg.cholesky",
-        "DiscreteCosineTransform": "write it as a TransformModule",
         "GeneralizedChannelPermute": "use Permute",
-        "HaarTransform": "write it as a TransformModule",
     },
     "brancher.handlers": {
         "collapse": "use brancher.infer.TraceEnum_ELBO for discrete sites",
@@ -78,13 +76,10 @@ INSTEAD: dict[str, dict[str, str]] = {
     },
     "brancher.infer.reparam": {
         "ConjugateReparam": "leave it out, or give the conjugate law in the guide",
-        "DiscreteCosineReparam": "write an infer.reparam.Reparam",
-        "HaarReparam": "write an infer.reparam.Reparam",
         "LatentStableReparam": "use a StudentT law with StudentTReparam",
         "LinearHMMReparam": "write the time steps as sites",
         "StableReparam": "use a StudentT law with StudentTReparam",
         "SymmetricStableReparam": "use a StudentT law with StudentTReparam",
-        "UnitJacobianReparam": "use TransformReparam, or write an infer.reparam.Reparam",
     },
     "brancher.nn.module": {
         "clear": "use brancher.clear_param_store; modules keep their own parameters",
@@ -102,9 +97,7 @@ INSTEAD: dict[str, dict[str, str]] = {
         "newton": "use torch.optim.LBFGS",
         "packed": "write it with torch.einsum",
         "provenance": "use brancher.render_model, whose picture shows what depends on what",
-        "special": "use torch.special",
         "streaming": "use brancher.summary on draws",
-        "tensor_utils": "write it with torch.linalg and torch.fft",
         "welford": "it is part of MCMC",
     },
     "brancher.optim": {

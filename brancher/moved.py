@@ -53,7 +53,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.distributions.torch_transform": ("brancher.distributions.transforms",),
     "brancher.distributions.util": _DIST,
     "brancher.infer.abstract_infer": _ELBO,
-    "brancher.infer.autoguide.guides": ("brancher.infer.autoguide",),
+    "brancher.infer.autoguide.guides": ("brancher.infer.autoguide", f"{_NAMES}.guides"),
+    "brancher.infer.autoguide.utils": (f"{_NAMES}.guides",),
     "brancher.infer.discrete": _ELBO,
     "brancher.infer.energy_distance": _ELBO,
     "brancher.infer.enum": _ELBO,
@@ -65,7 +66,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.infer.renyi_elbo": _ELBO,
     **{
         f"brancher.infer.reparam.{path}": ("brancher.infer.reparam",)
-        for path in ("projected_normal", "reparam", "softmax", "strategies", "studentt")
+        for path in (
+            *("discrete_cosine", "haar", "projected_normal", "reparam", "softmax", "strategies"),
+            "studentt",
+        )
     },
     "brancher.infer.rws": _ELBO,
     "brancher.infer.trace_elbo": _ELBO,
@@ -85,8 +89,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.optim.pytorch_optimizers": _OPTIM,
     "brancher.params.param_store": ("brancher.params",),
     **{f"brancher.poutine.{path}": _HANDLERS for path in _EFFECT_MODULES},
+    "brancher.ops.special": (f"{_NAMES}.arrays",),
+    "brancher.ops.tensor_utils": (f"{_NAMES}.arrays",),
     "brancher.settings": (f"{_NAMES}.settings",),
-    "brancher.util": _NUMBERS,
+    "brancher.util": (*_NUMBERS, f"{_NAMES}.guides"),
 }
 
 #: New names of what Pyro calls otherwise.

@@ -89,6 +89,7 @@ from brancher.distributions.matrix_transforms import (
     UnitLowerCholeskyTransform,
     UnitLowerCholeskyVectorTransform,
 )
+from brancher.distributions.series_transforms import DiscreteCosineTransform, HaarTransform
 from brancher.distributions.shapes import broadcast_shapes
 
 if not TYPE_CHECKING:
@@ -108,9 +109,11 @@ __all__ = [
     "CorrCholeskyTransform",
     "CorrMatrixTransform",
     "CumulativeDistributionTransform",
+    "DiscreteCosineTransform",
     "ELUTransform",
     "ExpTransform",
     "ExtendedIntervalTransform",
+    "HaarTransform",
     "Householder",
     "IndependentTransform",
     "LeakyReLUTransform",

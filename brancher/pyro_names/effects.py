@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from brancher.handlers import Frame, Message, Messenger, stack
 from brancher.handlers.plate import open_frames
 
-__all__ = ["am_i_wrapped", "apply_stack", "block_messengers", "effectful", "get_plates"]
+__all__ = ["InferDict", "am_i_wrapped", "apply_stack", "block_messengers", "effectful", "get_plates"]
+
+#: The options of a site for inference.
+InferDict: TypeAlias = dict[str, Any]
 
 
 def am_i_wrapped() -> bool:

@@ -12,6 +12,7 @@ from brancher.infer.reparam.split import SplitReparam
 from brancher.infer.reparam.strategy import Reparam, Strategy
 from brancher.infer.reparam.student_t import StudentTReparam
 from brancher.infer.reparam.transform import TransformReparam
+from brancher.infer.reparam.unit_jacobian import DiscreteCosineReparam, HaarReparam, UnitJacobianReparam
 
 if not TYPE_CHECKING:
     __getattr__ = refuse(__name__)
@@ -19,7 +20,9 @@ if not TYPE_CHECKING:
 __all__ = [
     "AutoReparam",
     "CircularReparam",
+    "DiscreteCosineReparam",
     "GumbelSoftmaxReparam",
+    "HaarReparam",
     "LocScaleReparam",
     "MinimalReparam",
     "NeuTraReparam",
@@ -29,4 +32,5 @@ __all__ = [
     "Strategy",
     "StudentTReparam",
     "TransformReparam",
+    "UnitJacobianReparam",
 ]

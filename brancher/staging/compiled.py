@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +19,13 @@ from brancher.staging import backend, cache, headers, native
 from brancher.staging.ahead import split
 from brancher.staging.ahead_code import Before
 from brancher.staging.columns import lay_out_products
-from brancher.staging.graph import Traced, purify, unshared
+from brancher.staging.graph import LOCK, Traced, purify, unshared
 from brancher.staging.loop_code import loop_code
 from brancher.staging.loops import Loop, LoopCode, forget, loop_of, numbers_of
 from brancher.staging.reasons import no_compiler
 from brancher.staging.structure import Leaf
 
 Tensor = torch.Tensor
-
-# Inductor keeps process-wide state while it works; the C++ compiler runs outside of the lock.
-_lock = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -87,7 +83,7 @@ def _load(key: str) -> Compiled | None:
 def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str | None) -> Compiled:
     wrapper = source = None
     codes: list[LoopCode] = []
-    with _lock:
+    with LOCK:
         if key is not None:
             pure = purify(traced, tensors, in_place=True, compile_loop=_compile_loop)
             loops = numbers_of(pure.graph)
@@ -131,7 +127,7 @@ def _build(source: str, full: str | None, compiler: str, library: Path) -> None:
         else:
             text.unlink()
             return
-    with _lock:
+    with LOCK:
         command = backend.compile_command(compiler)
     tag = cache.digest(*command, torch.__version__, str(torch.version.git_version))
     native.build([*command, *native.header_flags(library.parent, tag)], text, library)

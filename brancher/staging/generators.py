@@ -38,32 +38,51 @@ class RandomState:
             torch.cuda.set_rng_state_all(self._cuda)
 
 
-class OtherRandomState:
-    """A copy of the states of Python's and numpy's global generators, taken when it is made.
+class SeedWatch:
+    """Tells whether something has set torch's seed, or drawn Python's or numpy's random numbers.
+
+    Draws of torch alone tell nothing: they may be those of another thread.
 
     Example:
-        >>> before = OtherRandomState()
+        >>> watch = SeedWatch()
         >>> some = random.random()
-        >>> before.moved()
-        "Python's"
-        >>> before.restore()
-        >>> before.moved() is None
+        >>> watch.moved()
+        ("Python's too", 'draw with torch.rand or torch.randint: others would be the same at every call')
+        >>> watch.restore()
+        >>> bool(random.random() == some)
         True
     """
 
-    __slots__ = ("_numpy", "_python")
+    __slots__ = ("_ahead", "_numpy", "_python", "_seed", "_torch")
 
     def __init__(self) -> None:
+        self._torch, self._seed = RandomState(), torch.initial_seed()
+        torch.empty(1, device="cpu").uniform_()  # nobody stands where a seed starts
+        self._ahead = torch.get_rng_state()
         self._python, self._numpy = random.getstate(), np.random.get_state(legacy=False)
 
-    def moved(self) -> str | None:
-        """Whose generator has given a number since, or None."""
-        if random.getstate() != self._python:
-            return "Python's"
-        return None if repr(np.random.get_state(legacy=False)) == repr(self._numpy) else "numpy's"
+    def moved(self) -> tuple[str, str] | None:
+        """What has happened since, and what to do instead; None for nothing of it."""
+        if self._is_seeded():
+            return "a call that sets the seed", "call torch.manual_seed before the staged function"
+        others = {
+            "Python's": random.getstate() != self._python,
+            "numpy's": repr(np.random.get_state(legacy=False)) != repr(self._numpy),
+        }
+        for whose, has_moved in others.items():
+            if has_moved:
+                advice = "draw with torch.rand or torch.randint: others would be the same at every call"
+                return f"{whose} too", advice
+        return None
+
+    def _is_seeded(self) -> bool:
+        start = torch.Generator().manual_seed(self._seed).get_state()
+        return torch.initial_seed() != self._seed or torch.equal(torch.get_rng_state(), start)
 
     def restore(self) -> None:
-        """Put both generators back to where they were."""
+        """Put the generators back to where they were, but where another thread draws torch's numbers."""
+        if self._is_seeded() or torch.equal(torch.get_rng_state(), self._ahead):
+            self._torch.restore()
         random.setstate(self._python)
         np.random.set_state(self._numpy)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from brancher.staging import backend
 from brancher.staging.early import shorten
-from brancher.staging.generators import OtherRandomState, RandomState
+from brancher.staging.generators import SeedWatch
 from brancher.staging.loops import Loop, LoopCode
 from brancher.staging.reasons import StagingError, explain, refuse_odd
 from brancher.staging.simplify import simplify
@@ -21,7 +22,8 @@ from brancher.staging.structure import Structure, compile_build, constants_of, f
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten
-_SENTINEL = 6_022_140_760  # any seed: a trace that changes it has set one itself
+#: Held while a graph is recorded or lowered: torch keeps process-wide state meanwhile.
+LOCK = threading.RLock()
 
 
 @dataclass(slots=True)
@@ -89,30 +91,20 @@ def record(function: Callable[..., Any], args: tuple[Any, ...], name: str) -> Tr
         result.append((shape, constants_of(value), [(t.shape, t.dtype) for t in outputs]))
         return [output.detach() for output in outputs]
 
-    generators, others = RandomState(), OtherRandomState()
-    torch.default_generator.manual_seed(_SENTINEL)
-    before = torch.get_rng_state()
+    watch = SeedWatch()
     try:
-        graph, outside = backend.trace(flat, tensors)
+        with LOCK:
+            graph, outside = backend.trace(flat, tensors)
     except StagingError:
         raise
     except Exception as error:
         raise explain(error, name) from error
     finally:
-        reseeded = not torch.equal(before, torch.get_rng_state())
-        generators.restore()
-        drawn = others.moved()
-        others.restore()
-    if drawn is not None:
+        moved = watch.moved()
+        watch.restore()
+    if moved is not None:
         raise StagingError(
-            f"staged function '{name}': expected random numbers of torch alone, got {drawn} too, which would "
-            "be the same at every call; draw with torch.rand or torch.randint.",
-            reason="seed",
-        )
-    if reseeded:
-        raise StagingError(
-            f"staged function '{name}': expected random draws only, got a call that sets the seed; "
-            "call torch.manual_seed before the staged function.",
+            f"staged function '{name}': expected torch's random numbers, got {moved[0]}; {moved[1]}.",
             reason="seed",
         )
     _settle_dtypes(graph)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import concurrent.futures
 import random
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -222,7 +224,7 @@ def test_setting_the_seed_inside_is_refused() -> None:
 )
 def test_random_numbers_that_are_not_torchs_are_refused(draw: Callable[[], float], whose: str) -> None:
     staged = stage(lambda x: x + draw())
-    with pytest.warns(BrancherWarning, match=f"expected random numbers of torch alone, got {whose} too"):
+    with pytest.warns(BrancherWarning, match=f"expected torch's random numbers, got {whose} too"):
         first = staged(torch.tensor(0.0))
     assert not torch.equal(staged(torch.tensor(0.0)), first)
 
@@ -233,6 +235,36 @@ def test_recording_draws_nothing() -> None:
         stage(lambda x: x + random.random() + np.random.rand() + torch.rand(())).plan(torch.tensor(0.0))
     assert (random.getstate(), repr(np.random.get_state(legacy=False))) == before[:2]
     assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_another_thread_may_draw_while_one_records() -> None:
+    drawn: list[Tensor] = []
+
+    def function(x: Tensor) -> Tensor:
+        other = threading.Thread(target=lambda: drawn.append(torch.rand(3)))
+        other.start()
+        other.join()
+        return x + torch.rand(3)
+
+    for _ in range(2):
+        stage(function).plan(torch.zeros(3))
+    assert not torch.equal(drawn[0], drawn[1])  # no number is given twice
+
+
+def test_many_threads_record_at_once() -> None:
+    def work(power: int) -> tuple[Tensor, int]:
+        module = torch.nn.Linear(2, 2)
+        with torch.no_grad():
+            module.weight.copy_(torch.eye(2))
+            module.bias.zero_()
+        staged = stage(lambda x: module(x).pow(power).sum())
+        return staged(torch.tensor([1.0, 2.0])), staged.counters.fallbacks
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(work, range(1, 7)))
+    assert [(float(value), fallbacks) for value, fallbacks in results] == [
+        (1.0 + 2.0**power, 0) for power in range(1, 7)
+    ]
 
 
 def test_error_of_the_function_itself_comes_through() -> None:

@@ -70,6 +70,8 @@ class Staged:
         self.mode: Mode = mode
         self.counters = Counters()
         self.error: StagingError | None = None
+        #: Tensors outside its arguments that the function changes: buffers of modules, say.
+        self.changed_tensors: list[Tensor] = []
         self._on_fallback = on_fallback
         self._plans: dict[Hashable, Plan] = {}
         self._pending: dict[Hashable, Future[Plan]] = {}
@@ -91,11 +93,6 @@ class Staged:
         """Tensors that the function reads from outside its arguments, by reference, at every call."""
         found = {id(t): t for plan in self._plans.values() for t in plan.captured}
         return list(found.values())
-
-    @property
-    def changed_tensors(self) -> list[Tensor]:
-        """Tensors outside its arguments that the function changes: buffers of modules, say."""
-        return list({id(t): t for plan in self._plans.values() for t in plan.changed}.values())
 
     def plan(self, *args: Any) -> Plan:
         """Return the compiled specialisation for these arguments, making it if need be.
@@ -231,6 +228,7 @@ class Staged:
         else:
             self.counters.compiles += 1
         self._plans[key] = plan
+        self.changed_tensors = list({id(t): t for p in self._plans.values() for t in p.changed}.values())
         if len(self._plans) == _MANY_PLANS:
             warnings.warn(
                 f"staged function '{self.name}': expected few argument shapes, got {_MANY_PLANS}, each "

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from brancher.staging.structure import constant_key
+from brancher.staging.structure import Same, constant_key
 
 Tensor = torch.Tensor
 
@@ -49,6 +49,7 @@ class Surroundings:
 
     Args:
         roots: the functions, bare, bound, partial or wrapped, or modules and other callable objects.
+        settings: objects of libraries whose public attributes are watched as a user's are.
 
     Example:
         >>> scale = 1.0
@@ -58,8 +59,8 @@ class Surroundings:
         (False, 'scale')
     """
 
-    def __init__(self, roots: Iterable[Any]) -> None:
-        self._roots = tuple(roots)
+    def __init__(self, roots: Iterable[Any], settings: Iterable[Any] = ()) -> None:
+        self._roots, self._settings = tuple(roots), tuple(settings)
         self.is_empty = not self._roots
         self._ours: dict[Hashable, _Place] = {}
         self._states: dict[Hashable, int] = {}
@@ -95,7 +96,7 @@ class Surroundings:
         return _are_same(self._found.read(), self._seen)
 
     def _look_around(self) -> None:
-        found = _Found(self._ours, self._roots)
+        found = _Found(self._ours, self._roots, self._settings)
         found.mark()
         self._found, self._seen = found, found.read()
 
@@ -120,13 +121,15 @@ class _Place:
 class _Found:
     """The places that are found from some functions on, the nearest first, and how to read them fast."""
 
-    def __init__(self, ours: dict[Hashable, Any], roots: tuple[Any, ...]) -> None:
+    def __init__(self, ours: dict[Hashable, Any], roots: tuple[Any, ...], settings: tuple[Any, ...]) -> None:
         self._ours = ours
         self._visited: dict[int, Any] = {}
         self._todo = deque((root, "") for root in roots)
         self._taken: set[Hashable] = set()
         self._places: list[_Place] = []
         self._kept: list[tuple[_Place, list[Any]]] = []
+        for holder in settings:
+            self._attributes(holder, type(holder).__name__)
         while self._todo and len(self._places) < _MOST_PLACES:
             self._look_into(*self._todo.popleft())
 
@@ -272,27 +275,12 @@ def _contents(cell: CellType) -> Any:
         return _MISSING
 
 
-class _Same:
-    """An object that equals itself alone, and is kept so that no other takes its address."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-
 def _key(value: Any) -> Hashable:
     if isinstance(value, _PLAIN):
         return constant_key(value)
     if type(value) is tuple:
         return tuple(map(_key, value))
-    return _Same(value)
+    return Same(value)
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -16,6 +17,25 @@ from brancher.staging.structure import compile_build, compile_match, constant_ke
 class Pair(NamedTuple):
     left: object
     right: object
+
+
+@dataclasses.dataclass
+class Batch:
+    """Compared by its fields, and without a hash."""
+
+    x: Any
+    weight: Any = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    x: Any
+    weight: Any = 1.0
+
+
+class Settings:
+    def __init__(self, **values: Any) -> None:
+        vars(self).update(values)
 
 
 def _nested() -> tuple[object, ...]:
@@ -104,3 +124,51 @@ def test_array_changed_in_place_is_another_key() -> None:
     assert match((array, torch.ones(2))) is not None
     array[1] = 1.0
     assert match((array, torch.ones(2))) is None
+
+
+@pytest.mark.parametrize("kind", [Batch, Frozen])
+def test_dataclass_with_tensors_is_a_container(kind: Any) -> None:
+    value = kind({"a": torch.ones(2), "b": "text"}, torch.zeros(3))
+    tensors, structure = flatten(value)
+    assert [t.shape for t in tensors] == [(2,), (3,)]
+    match, build = compile_match(structure), compile_build(structure, constants_of(value))
+    other = kind({"a": torch.zeros(2), "b": "text"}, torch.ones(3))
+    taken = match(other)
+    assert taken is not None and taken[0] is other.x["a"] and taken[1] is other.weight
+    again = build(taken)
+    assert type(again) is kind and again.x["a"] is other.x["a"] and again.x["b"] == "text"
+    for odd in (kind({"a": torch.ones(2), "b": "other"}, torch.ones(3)), kind(torch.ones(2), torch.ones(3))):
+        assert match(odd) is None
+    assert match(Frozen(value.x, value.weight) if kind is Batch else Batch(value.x, value.weight)) is None
+
+
+def test_dataclass_without_tensors_goes_by_value() -> None:
+    match = compile_match(flatten((Batch(1, 2.0), Frozen(1, 2.0)))[1])
+    assert match((Batch(1, 2.0), Frozen(1, 2.0))) == []
+    assert match((Batch(1, 3.0), Frozen(1, 2.0))) is None
+    assert match((Batch(1, 2.0), Frozen(2, 2.0))) is None
+
+
+_DATA = torch.ones(2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda settings: setattr(settings, "rate", 2.0),
+        lambda settings: setattr(settings, "extra", None),
+        lambda settings: settings.sizes.append(4),
+        lambda settings: setattr(settings.inner, "name", "other"),
+        lambda settings: settings.table.update(a=2),
+        lambda settings: setattr(settings.inner, "data", _DATA.clone()),
+    ],
+)
+def test_attributes_of_an_object_are_part_of_the_key(change: Any) -> None:
+    inner = Settings(name="inner", data=_DATA)
+    settings = Settings(rate=1.0, sizes=[1, 2], table={"a": 1}, inner=inner)
+    inner.outer = settings
+    match = compile_match(flatten((settings,))[1])
+    _DATA.add_(1.0)  # the same tensor
+    assert match((settings,)) == []
+    change(settings)
+    assert match((settings,)) is None

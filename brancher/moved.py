@@ -60,7 +60,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.infer.enum": _ELBO,
     "brancher.infer.inspect": ("brancher.infer.dependencies", "brancher.render"),
     "brancher.infer.mcmc.api": _MCMC,
-    "brancher.infer.mcmc.mcmc_kernel": _MCMC,
+    "brancher.infer.mcmc.mcmc_kernel": (f"{_NAMES}.kernels", *_MCMC),
     "brancher.infer.mcmc.rwkernel": _MCMC,
     "brancher.infer.mcmc.util": _MCMC,
     "brancher.infer.renyi_elbo": _ELBO,

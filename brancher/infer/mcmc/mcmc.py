@@ -44,7 +44,7 @@ class MCMC:
     whose chains learn together). Runs can be interrupted: draws so far are kept, and `run` goes on.
 
     Args:
-        kernel: `NUTS`, `HMC`, `ChEES` or `RandomWalk`.
+        kernel: `NUTS`, `HMC`, `ChEES`, `RandomWalk`, or one with ``setup`` and ``sample`` of its own.
         num_samples: draws of each chain after warmup, > 0.
         warmup_steps: draws that adapt and are not kept; as many as ``num_samples`` by default.
         initial_params: unconstrained first values by site, with or without a dimension of chains on the left;
@@ -74,6 +74,12 @@ class MCMC:
         >>> mcmc.get_samples(group_by_chain=True)["x"].shape
         torch.Size([2, 40, 3])
     """
+
+    def __new__(cls, kernel: Any = None, *args: Any, **kwargs: Any) -> MCMC:
+        """Make a run; of another class where the kernel draws step by step."""
+        from brancher.infer.mcmc.stepwise import StepwiseMCMC, draws_by_steps
+
+        return super().__new__(StepwiseMCMC if cls is MCMC and draws_by_steps(kernel) else cls)
 
     def __init__(
         self,
@@ -322,14 +328,12 @@ class MCMC:
                 "MCMC.run: expected no arguments with potential_fn, got some, which have no effect; close "
                 "over the data"
             )
-        params = self.initial_params or {}
-        params = one_chain(params, self.num_chains)
+        params = one_chain(self.initial_params or {}, self.num_chains)
         return FunctionDensity(self.kernel.potential_fn, params, self.transforms)  # type: ignore[arg-type]
 
     def _make_engine(self, density: Any, example: Tensor) -> Engine:
-        compile = self.compile
-        if compile == "auto" and self.num_samples + self.warmup_steps < _WORTH_COMPILING:
-            compile = False
+        is_short = self.num_samples + self.warmup_steps < _WORTH_COMPILING
+        compile: Compile = False if self.compile == "auto" and is_short else self.compile
         make = make_engine if self.kernel.needs_gradient else plain_density
         return make(self.kernel.transition(), density.log_prob, example, compile)
 
@@ -375,8 +379,7 @@ class MCMC:
         return draws, torch.cat([stats[:, :count] for _, stats in parts])
 
     def _grouped(self) -> Samples:
-        draws, _ = self._raw()
-        chains, count, dim = draws.shape
+        chains, count, dim = (draws := self._raw()[0]).shape
         if self._shown is None or self._shown[0] != count:
             if count == 0:
                 raise InferenceError("MCMC: expected draws, got none yet; run again to go on")

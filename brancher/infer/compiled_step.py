@@ -49,16 +49,14 @@ class Fixed:
     """What the graph depends on beside tensors, as one constant of the cache key.
 
     Attributes:
-        around: number for the Python values that model and guide read from outside.
+        around: number for the Python values that model, guide and loss read from outside.
         training: train or eval mode of every module that model and guide use.
         blocks: names of the parameters and options of the optimizer, block by block.
-        loss: plain attributes of the loss, the number of particles among them.
     """
 
     around: int
     training: tuple[bool, ...]
     blocks: Hashable
-    loss: Hashable
 
 
 class CompiledStep:
@@ -75,7 +73,7 @@ class CompiledStep:
 
     def __init__(self, svi: SVI) -> None:
         self.svi = svi
-        #: The parameters that steps with arguments of a kind move, by the kinds seen.
+        #: The parameters that steps with arguments of a kind move, by kinds; equal sets are one object.
         self._seen: dict[Hashable, frozenset[str]] = {}
         self._moved: frozenset[str] = frozenset()
         self._last: tuple[tuple[Any, ...], dict[str, Any]] | None = None
@@ -84,19 +82,23 @@ class CompiledStep:
         self._report = torch.zeros(2, dtype=torch.float64)
         self._done = 0
         self._store: Hashable = None
-        self._refused = self._has_told = False
+        self._refused = False
+        self._told: set[str] = set()
         self._failure: Exception | None = None
         self._parts: list[torch.nn.Module] = []
-        self._fixed = Fixed(0, (), (), ())
+        self._fixed = Fixed(0, (), ())
         self._around = Surroundings([])
-        self._state, self._settings = 0, _settings(svi.loss)
+        self._state = 0
         self._watching = False
         self._program: tuple[Any, ...] = (svi.model, svi.guide, svi.loss)
         self._loop = self._new_loop()
 
     def _new_loop(self) -> StagedLoop:
         return stage_loop(
-            self._step, until=_is_bad, name="SVI.step", on_fallback=lambda error: self._refuse(str(error))
+            self._step,
+            until=_is_bad,
+            name="SVI.step",
+            on_fallback=lambda error: self._refuse(_in_users_words(str(error))),
         )
 
     @property
@@ -122,8 +124,8 @@ class CompiledStep:
         if self._watching:  # else nobody has asked for compiled steps
             self._around.settle()
             self._state = self._around.state()
-            self._settings = _settings(self.svi.loss)
-            self._seen[self._state, self._settings, _kind(args, kwargs)] = moved
+            alike = (known for known in self._seen.values() if known == moved)
+            self._seen[self._state, _kind(args, kwargs)] = next(alike, moved)
             self._tell_of_kinds()
         self._watching = False
         self._store = current_store().token()
@@ -142,9 +144,9 @@ class CompiledStep:
             not finite, where an eager step has to come first, or where nothing can be compiled;
             random state and parameters stand right before that step then.
         """
-        program = self.svi.model, self.svi.guide, self.svi.loss
-        if not all(map(is_, program, self._program)):
-            self._follow(program)
+        svi, (model, guide, loss) = self.svi, self._program
+        if svi.model is not model or svi.guide is not guide or svi.loss is not loss:
+            self._follow((svi.model, svi.guide, svi.loss))
         if self._refused or not self._is_known(args, kwargs):
             return []
         try:
@@ -159,7 +161,7 @@ class CompiledStep:
         consts, rng = (flat.buffers, self._report, self._fixed, args, kwargs), RandomState()
         written = self._loop.staged.changed_tensors  # what the model itself changes: buffers of batch norm
         if steps > 1:
-            written += [self._report, *flat.tensors()]
+            written = [*written, self._report, *flat.tensors()]
         copies = [tensor.clone() for tensor in written]
         fallbacks, traces = self._loop.counters.fallbacks, self._loop.counters.traces
         try:
@@ -206,15 +208,18 @@ class CompiledStep:
     def _is_known(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a checked step with such arguments has passed, on the parameters that are there now."""
         if stack.current() and (acting := _acting()):
-            self._tell_of(acting)
+            self._tell(
+                f"SVI.step: expected no handler around a compiled step, got '{acting[0]}'; put it around the "
+                f"model, as in SVI({acting[0]}(model, ...), guide)."
+            )
             return False
         if self._flat is not None and not self._flat.trains_alike():
             self.restart()
         if self._around.is_empty:
-            self._around = Surroundings([self.svi.model, self.svi.guide, self.svi.loss])
-        state, settings = self._around.state(), _settings(self.svi.loss)
-        if state != self._state or settings != self._settings:
-            self._state, self._settings, self._last = state, settings, None
+            self._around = Surroundings(self._program, settings=[self.svi.loss])
+        state = self._around.state()
+        if state != self._state:
+            self._state, self._last = state, None
         if self._around.is_restless:
             self._refuse(
                 "SVI.step: expected Python values around model and guide that stay, got many changes, the "
@@ -228,7 +233,7 @@ class CompiledStep:
         is_plain = last is not None and not kwargs and not last[1] and len(args) == len(last[0])
         if last is not None and is_plain and all(map(is_, args, last[0])):
             return True  # the objects of the step before; a tensor resized in place the graph notices
-        moved = self._seen.get((state, settings, _kind(args, kwargs)))
+        moved = self._seen.get((state, _kind(args, kwargs)))
         if moved is None:
             return False
         self._last, self._moved = (args, kwargs), moved
@@ -246,7 +251,7 @@ class CompiledStep:
     def _prepare(self) -> FlatOptimizer | None:
         """The optimizer's buffers; None where it has to take an eager step first."""
         flat = self._flat
-        is_same = flat is not None and flat.optimizer is self.svi.optim and flat.names == self._moved
+        is_same = flat is not None and flat.optimizer is self.svi.optim and flat.names is self._moved
         if flat is None or not is_same or not flat.is_current():
             if not self._moved or lacks_state(self.svi.optim, self._moved):
                 return None
@@ -255,11 +260,16 @@ class CompiledStep:
             roots = [fn for fn in (self.svi.model, self.svi.guide) if isinstance(fn, torch.nn.Module)]
             self._parts = [part for root in (*roots, *current_store().modules()) for part in root.modules()]
             blocks = tuple((tuple(block.names), block.options) for block in flat.blocks)
-            self._fixed = Fixed(self._state, (), blocks, ())
+            self._fixed = Fixed(self._state, (), blocks)
         training = tuple([part.training for part in self._parts])
-        now = Fixed(self._state, training, self._fixed.blocks, self._settings)
-        if now != self._fixed:
-            self._fixed = now
+        if training != self._fixed.training or self._state != self._fixed.around:
+            self._fixed = Fixed(self._state, training, self._fixed.blocks)
+        if flat.has_hooks():
+            self._tell(
+                "SVI.step: expected parameters and an optimizer without hooks, got some, which a graph does "
+                "not call; remove them by handle.remove()."
+            )
+            return None
         return flat
 
     def _step(
@@ -307,15 +317,11 @@ class CompiledStep:
         loss = self.svi.loss.state_dict() if isinstance(self.svi.loss, ELBO) else {}
         return Carry(loss, _zero(rates[0].device) if rates[0].dim() else None)
 
-    def _tell_of(self, names: list[str]) -> None:
-        if not self._has_told:
-            self._has_told = True
-            warnings.warn(
-                f"SVI.step: expected no handler around a compiled step, got {names}; put it around the "
-                f"model: SVI({names[0]}(model, ...), guide). Steps inside it run eagerly.",
-                BrancherWarning,
-                stacklevel=5,
-            )
+    def _tell(self, reason: str) -> None:
+        """Say once why steps are eager for now."""
+        if reason not in self._told:
+            self._told.add(reason)
+            warnings.warn(f"{reason} Meanwhile steps run eagerly.", BrancherWarning, stacklevel=6)
 
     def _tell_of_kinds(self) -> None:
         if len(self._seen) == MANY_KINDS:
@@ -333,13 +339,9 @@ class CompiledStep:
         warnings.warn(f"{reason} Steps run eagerly.", BrancherWarning, stacklevel=6)
 
 
-def _settings(loss: Any) -> Hashable:
-    """Attributes of an ELBO that are plain values."""
-    if not isinstance(loss, ELBO):
-        return ()
-    return tuple(
-        [(key, value) for key, value in vars(loss).items() if type(value) in (bool, int, float, str)]
-    )
+def _in_users_words(reason: str) -> str:
+    """A reason that names the arguments of ``svi.step``, not those of the function that is staged."""
+    return reason.replace("argument[5]", "args").replace("argument[6]", "kwargs")
 
 
 def _acting() -> list[str]:

@@ -9,7 +9,7 @@ to itself.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence, Set
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +30,8 @@ _NOT_OPTIONS = ("params", "lr", "initial_lr", "foreach", "fused", "capturable", 
 
 
 _address = Tensor.data_ptr
+_is_trained = attrgetter("requires_grad")
+_hooks_of = attrgetter("_backward_hooks")
 
 
 def _nothing(_group: dict[str, Any]) -> tuple[()]:
@@ -177,7 +179,7 @@ class FlatOptimizer:
         self.optimizer, self.names, self._inner = optimizer, names, inner
         self._bound, self._groups, self._state = optimizer.names, inner.param_groups, inner.state
         self._leaves = list(optimizer.named_leaves().values())
-        self._trained = [leaf.requires_grad for leaf in self._leaves]
+        self._trained = list(map(_is_trained, self._leaves))
         self.blocks = [
             Block(leaves, inner, group, self._limits(leaves)) for leaves, group in self._portions(inner)
         ]
@@ -205,7 +207,14 @@ class FlatOptimizer:
 
     def trains_alike(self) -> bool:
         """Whether the same leaves of the optimizer as before take part in training."""
-        return [leaf.requires_grad for leaf in self._leaves] == self._trained
+        return list(map(_is_trained, self._leaves)) == self._trained
+
+    def has_hooks(self) -> bool:
+        """Whether somebody wants to see gradients or steps, which happen inside the graph."""
+        inner: Any = self._inner
+        if inner._optimizer_step_pre_hooks or inner._optimizer_step_post_hooks:
+            return True
+        return any(map(_hooks_of, self._leaves))
 
     def is_current(self) -> bool:
         """Whether the blocks still hold what the optimizer holds."""

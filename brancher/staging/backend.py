@@ -21,7 +21,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,6 +35,9 @@ from brancher.staging.inductor import (
     loops_as_calls,
     rules_of_types_once,
 )
+
+if TYPE_CHECKING:
+    from brancher.staging.recorder import Recorder
 
 Tensor = torch.Tensor
 Runner = Callable[[list[Tensor]], Sequence[Tensor]]
@@ -182,6 +185,18 @@ def trace(
     with lazily(), no_collection(), fake, torch.autograd.set_multithreading_enabled(False):
         graph = make_fx(watched, tracing_mode="fake")(*[fake.from_tensor(t) for t in tensors])
     return graph, {id(stand_in): real for real, stand_in in outside.found.values()}
+
+
+def current_recorder() -> Recorder | None:
+    """The mode that records here and now, or None."""
+    if not torch._C._len_torch_dispatch_stack():
+        return None
+    from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+    from brancher.staging.recorder import Recorder
+
+    modes = _get_current_dispatch_mode_stack()
+    return next((mode for mode in reversed(modes) if isinstance(mode, Recorder)), None)
 
 
 def lazily() -> Any:

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,17 @@ from brancher.staging import backend, cache, headers, native
 from brancher.staging.ahead import split
 from brancher.staging.ahead_code import Before
 from brancher.staging.columns import lay_out_products
-from brancher.staging.graph import LOCK, Traced, purify, unshared
+from brancher.staging.graph import Traced, purify, unshared
 from brancher.staging.loop_code import loop_code
 from brancher.staging.loops import Loop, LoopCode, forget, loop_of, numbers_of
 from brancher.staging.reasons import no_compiler
+from brancher.staging.scalars import compute_beforehand
 from brancher.staging.structure import Leaf
 
 Tensor = torch.Tensor
+
+# Inductor keeps process-wide state while it works; the C++ compiler runs outside of the lock.
+_lock = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -83,7 +88,7 @@ def _load(key: str) -> Compiled | None:
 def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str | None) -> Compiled:
     wrapper = source = None
     codes: list[LoopCode] = []
-    with LOCK:
+    with _lock:
         if key is not None:
             pure = purify(traced, tensors, in_place=True, compile_loop=_compile_loop)
             loops = numbers_of(pure.graph)
@@ -91,6 +96,7 @@ def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str 
             lay_out_products(pure.graph)
             ahead = split(pure, tensors)
             before = None if ahead is None else Before(ahead, backend.lower(ahead.graph, ahead.fakes))
+            compute_beforehand(pure.graph)
             wrapper = backend.lower(pure.graph, pure.fakes)
             forget(loops)
             source = native.library_source(wrapper, codes, before)
@@ -127,7 +133,7 @@ def _build(source: str, full: str | None, compiler: str, library: Path) -> None:
         else:
             text.unlink()
             return
-    with LOCK:
+    with _lock:
         command = backend.compile_command(compiler)
     tag = cache.digest(*command, torch.__version__, str(torch.version.git_version))
     native.build([*command, *native.header_flags(library.parent, tag)], text, library)

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from brancher.staging.loops import DRAWS, LOOP, loop_of
+from brancher.staging.scalars import KEPT
 
 
 @functools.cache
-def loops_as_calls() -> None:
-    """Let Inductor lower loops to calls of their code (`loop_code`)."""
+def own_operations() -> None:
+    """Let Inductor lower loops to calls of their code (`loop_code`), and keep numbers (`scalars`)."""
     from torch._inductor import ir
     from torch._inductor.lowering import register_lowering
 
@@ -33,8 +34,13 @@ def loops_as_calls() -> None:
         inputs = [_plain(ir.ExternKernel, tensor) for tensor in tensors]
         return ir.TensorBox.create(Call(layout, inputs, (code.name,)))
 
+    def keep(number: Any) -> Any:
+        number.realize()
+        return number
+
     for target in (LOOP, DRAWS):
         register_lowering(target, type_promotion_kind=None)(lower)
+    register_lowering(KEPT, type_promotion_kind=None)(keep)
 
 
 @functools.cache

@@ -32,7 +32,7 @@ from brancher.staging.inductor import (
     draws_in_turn,
     known_vector_unit,
     late_templates,
-    loops_as_calls,
+    own_operations,
     rules_of_types_once,
 )
 
@@ -303,7 +303,7 @@ def lower(graph: torch.fx.GraphModule, fakes: Sequence[Tensor]) -> str:
         from torch._inductor.fx_passes.joint_graph import constant_fold_uniform_value
         from torch._inductor.graph import GraphLowering
 
-        loops_as_calls()
+        own_operations()
         passes = dict.fromkeys(_PASSES, draws_in_turn())
 
     def stop(code: str) -> None:

@@ -73,9 +73,12 @@ class BetaBinomial(Elementwise):
         k = value.to(self.concentration1.dtype)
         is_inside = (k >= 0) & (k <= self.total_count)
         k, n = torch.where(is_inside, k, 0.0), torch.where(is_inside, self.total_count, 0.0)
-        counts = torch.stack([k, n - k], -1)
-        concentration = torch.stack([self.concentration1, self.concentration0], -1)
-        return torch.where(is_inside, log_polya(counts, concentration), -torch.inf)
+        # Pairs stand in front: a loop over the last dimension, which may be long, is the fast one.
+        counts = torch.stack([k, n - k])
+        padding = (1,) * (k.dim() - self.concentration1.dim())
+        pair = torch.stack([self.concentration1, self.concentration0])
+        concentration = pair.reshape(2, *padding, *self.concentration1.shape)
+        return torch.where(is_inside, log_polya(counts, concentration, dim=0), -torch.inf)
 
     @property
     def mean(self) -> torch.Tensor:

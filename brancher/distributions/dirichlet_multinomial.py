@@ -90,18 +90,19 @@ class DirichletMultinomial(Distribution):
         return n * share * (1.0 - share) * (n + s) / (1.0 + s)
 
 
-def log_polya(counts: torch.Tensor, concentration: torch.Tensor) -> torch.Tensor:
-    """Log-mass of the Dirichlet-multinomial law over the last dimension, in nats.
+def log_polya(counts: torch.Tensor, concentration: torch.Tensor, dim: int = -1) -> torch.Tensor:
+    """Log-mass of the Dirichlet-multinomial law over a dimension, in nats.
 
     With n the total of the counts x, s that of the concentration a and P = (x + a) / (n + s) the
     posterior mean, every large term of ``log Γ`` falls into the deviances of x from nP and of a
     from sP, which are small and do not cancel.
 
     Args:
-        counts: non-negative, shape (..., K).
-        concentration: positive, shape (..., K).
+        counts: non-negative.
+        concentration: positive, of as many dimensions.
+        dim: the dimension.
     """
-    n, s = counts.sum(-1, keepdim=True), concentration.sum(-1, keepdim=True)
+    n, s = counts.sum(dim, keepdim=True), concentration.sum(dim, keepdim=True)
     joint = counts + concentration
     share = joint / (n + s)
     each = (
@@ -112,7 +113,7 @@ def log_polya(counts: torch.Tensor, concentration: torch.Tensor) -> torch.Tensor
         - deviance(concentration, s * share)
     )
     total = stirling_remainder(n) + _log_gamma_rest(s) - _log_gamma_rest(n + s)
-    return each.sum(-1) + total.squeeze(-1)
+    return each.sum(dim) + total.squeeze(dim)
 
 
 def _log_gamma_rest(x: torch.Tensor) -> torch.Tensor:

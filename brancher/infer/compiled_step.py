@@ -293,6 +293,7 @@ class CompiledStep:
         svi, is_elbo = self.svi, isinstance(self.svi.loss, ELBO)
         with torch.enable_grad(), validation_enabled(False), ExitStack() as undo:
             undo.enter_context(stack.restored())
+            undo.enter_context(self._around.left_alone("SVI.step"))
             undo.enter_context(current_store().substituted(trainable))
             if is_elbo:
                 undo.callback(svi.loss.load_state_dict, svi.loss.state_dict())

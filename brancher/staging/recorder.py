@@ -88,6 +88,10 @@ class Recorder(TorchDispatchMode):
                         each.__dict__.pop("_seen", None)
         return result
 
+    def has_read(self, value: Any) -> bool:
+        """Whether a value is a tensor from outside that an operation has taken."""
+        return id(value) in self.found and self.found[id(value)][0] is value
+
     def _inside(self, part: Any, func: Any) -> Any:
         if not isinstance(part, Tensor) or isinstance(part, self._stand_in):
             return part

@@ -12,13 +12,16 @@ import site
 import sys
 import sysconfig
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from operator import is_
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 
+from brancher.staging import backend
+from brancher.staging.reasons import StagingError
 from brancher.staging.structure import Same, constant_key
 
 Tensor = torch.Tensor
@@ -52,11 +55,12 @@ class Surroundings:
         settings: objects of libraries whose public attributes are watched as a user's are.
 
     Example:
-        >>> scale = 1.0
-        >>> around = Surroundings([lambda x: scale * x])
-        >>> before, scale = around.state(), 2.0
+        >>> from types import SimpleNamespace
+        >>> options = SimpleNamespace(scale=1.0)
+        >>> around = Surroundings([functools.partial(print, options)])
+        >>> before, options.scale = around.state(), 2.0
         >>> around.state() == before, around.changed
-        (False, 'scale')
+        (False, 'SimpleNamespace.scale')
     """
 
     def __init__(self, roots: Iterable[Any], settings: Iterable[Any] = ()) -> None:
@@ -86,6 +90,33 @@ class Surroundings:
         self._ours.update({place.token: place for place in self._found.changed()})
         self._look_around()
         self._states[self._found.key()] = self._state
+
+    @contextmanager
+    def left_alone(self, name: str) -> Iterator[None]:
+        """Put back, where this is part of a recording, what the functions have left of its stand-ins.
+
+        Raises:
+            StagingError: they have read a tensor and then put another one in its place, where a graph
+                would read the first one for ever.
+        """
+        recorder = backend.current_recorder()
+        places = [] if recorder is None else [*self._ours.values(), *self._found.places]
+        kept = [(place, place.entries()) for place in places]
+        carried = ""
+        try:
+            yield
+        finally:
+            for place, before in kept:
+                now = place.entries()
+                if recorder is not None and not _are_same(now, before) and any(map(_is_stand_in, now)):
+                    place.put_back(before)
+                    carried = place.carried(before, now, recorder.has_read) or carried
+        if carried:
+            raise StagingError(
+                f"staged function '{name}': expected tensors that are changed in place, got '{carried}', "
+                "which is read and then replaced; write into it with .copy_(), or pass it as an argument.",
+                reason="trace",
+            )
 
     @property
     def is_restless(self) -> bool:
@@ -117,6 +148,32 @@ class _Place:
             return [self.holder.get(self.name, _MISSING)]
         return [*self.holder, *self.holder.values()] if isinstance(self.holder, dict) else list(self.holder)
 
+    def carried(self, before: list[Any], now: list[Any], has_read: Callable[[Any], bool]) -> str:
+        """The name of something that was read and then replaced, or an empty text."""
+        if isinstance(self.holder, list):
+            return self.label if any(map(has_read, before)) else ""
+        for i, part in enumerate(before):
+            if has_read(part) and not any(part is other for other in now):
+                is_box = self.kind == "box"
+                return f"{self.label}.{before[i - len(before) // 2]}" if is_box else self.label
+        return ""
+
+    def put_back(self, entries: list[Any]) -> None:
+        """Let it hold again what it has held."""
+        if self.kind == "cell":
+            self.holder.cell_contents = entries[0]
+        elif self.kind == "entry" and isinstance(self.holder, dict):
+            if entries[0] is _MISSING:
+                self.holder.pop(self.name, None)
+            else:
+                self.holder[self.name] = entries[0]
+        elif isinstance(self.holder, dict):
+            half = len(entries) // 2
+            self.holder.clear()
+            self.holder.update(zip(entries[:half], entries[half:], strict=True))
+        elif isinstance(self.holder, list):
+            self.holder[:] = entries
+
 
 class _Found:
     """The places that are found from some functions on, the nearest first, and how to read them fast."""
@@ -126,11 +183,11 @@ class _Found:
         self._visited: dict[int, Any] = {}
         self._todo = deque((root, "") for root in roots)
         self._taken: set[Hashable] = set()
-        self._places: list[_Place] = []
+        self.places: list[_Place] = []
         self._kept: list[tuple[_Place, list[Any]]] = []
         for holder in settings:
             self._attributes(holder, type(holder).__name__)
-        while self._todo and len(self._places) < _MOST_PLACES:
+        while self._todo and len(self.places) < _MOST_PLACES:
             self._look_into(*self._todo.popleft())
 
     def read(self) -> list[Any]:
@@ -145,10 +202,10 @@ class _Found:
 
     def mark(self) -> None:
         """Keep what is there, to compare it with later."""
-        self._kept = [(place, place.entries()) for place in self._places]
-        self._cells = [place.holder for place in self._places if place.kind == "cell"]
-        self._gets = [(place.holder.get, place.name) for place in self._places if place.kind == "entry"]
-        self._boxes = [place.holder for place in self._places if place.kind == "box"]
+        self._kept = [(place, place.entries()) for place in self.places]
+        self._cells = [place.holder for place in self.places if place.kind == "cell"]
+        self._gets = [(place.holder.get, place.name) for place in self.places if place.kind == "entry"]
+        self._boxes = [place.holder for place in self.places if place.kind == "box"]
 
     def key(self) -> Hashable:
         """What was there at `mark`, as a value."""
@@ -261,7 +318,11 @@ class _Found:
     def _add(self, place: _Place) -> None:
         if place.token not in self._taken and place.token not in self._ours:
             self._taken.add(place.token)
-            self._places.append(place)
+            self.places.append(place)
+
+
+def _is_stand_in(value: Any) -> bool:
+    return isinstance(value, Tensor) and backend.is_stand_in(value)
 
 
 def _are_same(some: list[Any], others: list[Any]) -> bool:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from brancher import clear_param_store, module, optim, param, plate, sample
 from brancher import distributions as dist
-from brancher import module, optim, param, plate, sample
 from brancher.errors import BrancherWarning
 from brancher.handlers import condition
 from brancher.infer import SVI, Predictive, log_likelihood
@@ -214,3 +214,58 @@ def test_values_that_change_all_the_time_make_predictions_eager(scale, monkeypat
             got = predictive()["mu"]
             torch.manual_seed(4)
             torch.testing.assert_close(got, Predictive(scaled, num_samples=5)()["mu"], rtol=1e-5, atol=1e-6)
+
+
+class _Recurrent(torch.nn.Module):
+    def __init__(self, is_buffer):
+        super().__init__()
+        if is_buffer:
+            self.register_buffer("state", torch.zeros(()))
+        else:
+            self.state = torch.zeros(())
+
+    def forward(self, y):
+        mu = sample("mu", dist.Normal(0.5 * self.state, 1.0))
+        self.state = (0.5 * self.state + mu).detach()
+        with plate("row", 3):
+            sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+def _guide(y):
+    sample("mu", dist.Normal(param("loc", torch.tensor(0.0)), 1.0))
+
+
+@pytest.mark.parametrize("is_buffer", [True, False])
+def test_a_tensor_that_is_handed_on_by_another_makes_steps_eager(is_buffer):
+    def train(compile):
+        clear_param_store()
+        torch.manual_seed(0)
+        model = _Recurrent(is_buffer)
+        svi = SVI(model, _guide, optim.Adam({"lr": 0.05}), compile=compile)
+        return [svi.step(Y) for _ in range(6)], model.state
+
+    losses, state = train(False)
+    with pytest.warns(
+        BrancherWarning, match=r"got '_Recurrent\.state', which is read and then replaced.*copy_"
+    ):
+        compiled_losses, compiled_state = train(True)
+    assert compiled_losses == losses and torch.equal(compiled_state, state)
+
+
+def test_what_the_model_keeps_is_never_part_of_a_recording():
+    kept, table, last = [], {}, None
+
+    def model(y):
+        nonlocal last
+        mu = sample("mu", dist.Normal(0.0, 1.0))
+        last = table["mu"] = mu.detach()
+        kept.append(last)
+        with plate("row", 3):
+            sample("y", dist.Normal(mu, 1.0), obs=y)
+
+    svi = SVI(model, _guide, optim.Adam({"lr": 0.05}), compile=True)
+    for _ in range(3):
+        svi.step(Y)
+    assert (svi.compile_counters.traces, svi.compile_counters.fallbacks) == (1, 0)
+    assert [type(value) for value in (*kept, table["mu"], last)] == [torch.Tensor] * 3
+    assert float(last) == float(kept[0])

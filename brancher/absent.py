@@ -63,10 +63,6 @@ INSTEAD: dict[str, dict[str, str]] = {
     },
     "brancher.infer.autoguide": {
         "AutoGaussian": "use AutoMultivariateNormal or AutoLowRankMultivariateNormal",
-        "AutoHierarchicalNormalMessenger": "use AutoNormal on a model rewritten by infer.reparam",
-        "AutoMessenger": "use AutoGuide",
-        "AutoNormalMessenger": "use AutoNormal",
-        "AutoRegressiveMessenger": "use AutoIAFNormal",
         "mean_field_entropy": "use the entropy method of the guide's laws",
     },
     "brancher.infer.mcmc": {

@@ -53,6 +53,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "brancher.distributions.torch_transform": ("brancher.distributions.transforms",),
     "brancher.distributions.util": _DIST,
     "brancher.infer.abstract_infer": _ELBO,
+    "brancher.infer.autoguide.effect": ("brancher.infer.autoguide",),
     "brancher.infer.autoguide.guides": ("brancher.infer.autoguide", f"{_NAMES}.guides"),
     "brancher.infer.autoguide.utils": (f"{_NAMES}.guides",),
     "brancher.infer.discrete": _ELBO,

@@ -13,6 +13,12 @@ from brancher.infer.autoguide.guide import AutoGuide
 from brancher.infer.autoguide.guide_list import AutoCallable, AutoGuideList
 from brancher.infer.autoguide.laplace import AutoLaplaceApproximation
 from brancher.infer.autoguide.low_rank import AutoLowRankMultivariateNormal
+from brancher.infer.autoguide.messengers import (
+    AutoHierarchicalNormalMessenger,
+    AutoMessenger,
+    AutoNormalMessenger,
+    AutoRegressiveMessenger,
+)
 from brancher.infer.autoguide.multivariate_normal import AutoMultivariateNormal
 from brancher.infer.autoguide.normal import AutoNormal
 from brancher.infer.autoguide.structured import AutoStructured
@@ -38,12 +44,16 @@ __all__ = [
     "AutoDiscreteParallel",
     "AutoGuide",
     "AutoGuideList",
+    "AutoHierarchicalNormalMessenger",
     "AutoIAFNormal",
     "AutoLaplaceApproximation",
     "AutoLowRankMultivariateNormal",
+    "AutoMessenger",
     "AutoMultivariateNormal",
     "AutoNormal",
+    "AutoNormalMessenger",
     "AutoNormalizingFlow",
+    "AutoRegressiveMessenger",
     "AutoStructured",
     "init_to_feasible",
     "init_to_generated",

@@ -140,6 +140,7 @@ class AutoGuide(WrittenGuide):
         """
         if not self._latents and not self.is_written:
             shown = look(self.model, self.init_loc_fn, args, kwargs, type(self).__name__)
+            self._forgotten = shown.trace
             with random_state_kept():
                 self.declare(shown.latents)
             self._latents, self._given = shown.latents, shown.given

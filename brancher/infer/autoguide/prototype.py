@@ -235,8 +235,8 @@ def _latent(site: Message, start: torch.Tensor) -> Latent:
         free = _free(site, start, transform)
     else:
         # Bounds made of tensors are there for the rows present alone.
-        free = _all_rows(_free(site, site.value, transform), frames, free_rank)
-        start = _all_rows(site.value, frames, rank)
+        free = all_rows(_free(site, site.value, transform), frames, free_rank)
+        start = all_rows(site.value, frames, rank)
     cut = free.dim() - free_rank
     return Latent(
         site.name,
@@ -260,7 +260,7 @@ def _full_shape(site: Message, frames: tuple[Frame, ...], rank: int) -> torch.Si
     return torch.Size(shape)
 
 
-def _all_rows(value: torch.Tensor, frames: tuple[Frame, ...], rank: int) -> torch.Tensor:
+def all_rows(value: torch.Tensor, frames: tuple[Frame, ...], rank: int) -> torch.Tensor:
     """Give every row of a subsampled plate a value, repeating those of the rows present."""
     for frame in frames:
         if frame.size != frame.full_size:

@@ -9,11 +9,13 @@ from pyro.infer.autoguide import (
     AutoDelta,
     AutoDiagonalNormal,
     AutoGuideList,
+    AutoHierarchicalNormalMessenger,
     AutoIAFNormal,
     AutoLaplaceApproximation,
     AutoLowRankMultivariateNormal,
     AutoMultivariateNormal,
     AutoNormal,
+    AutoNormalMessenger,
 )
 from pyro.infer.autoguide.initialization import (
     init_to_feasible,
@@ -241,3 +243,26 @@ def case_posterior_values_converged():
 
     g = fit(AutoDiagonalNormal(m), 600, m, 0.02)
     return abs(float(g.median()["a"]) - 0.84) < 0.2
+
+
+def _follows(kind, **options):
+    def model(y):
+        mu = pyro.sample("mu", dist.Normal(0.3, 1.0))
+        s = pyro.sample("s", dist.LogNormal(0.2, 0.5))
+        with pyro.plate("n", 4):
+            z = pyro.sample("z", dist.Normal(mu, s))
+            pyro.sample("y", dist.Normal(z, s), obs=y)
+
+    y = torch.tensor([0.1, 0.5, -0.3, 2.0])
+    guide = kind(model, **options)
+    guide(y)
+    median = guide.median(y)
+    return {name: median[name] for name in ("mu", "s", "z")}
+
+
+def case_normal_through_the_model():
+    return _follows(AutoNormalMessenger)
+
+
+def case_normal_that_follows_prior_means():
+    return _follows(AutoHierarchicalNormalMessenger, init_weight=0.7)

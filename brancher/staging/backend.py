@@ -77,8 +77,8 @@ _SETTINGS = {
     "size_asserts": False,  # the guard has compared every size and stride
     "cpp.min_chunk_size": 4096,  # entries a thread: with 512, waking threads took 14 times what they did
 }
-#: Of these torch modules one tells of every operation that it does not fuse, the other of files not saved.
-_TALKATIVE = ("torch._inductor.ir", "torch._inductor.standalone_compile")
+#: Torch modules that tell of operations that are not fused, of files not saved, and at length of what fails.
+_TALKATIVE = tuple(f"torch._inductor.{name}" for name in ("ir", "standalone_compile", "scheduler", "utils"))
 #: Where passes of ours run.
 _PASSES = ("joint_custom_pre_pass", "post_grad_custom_pre_pass")
 
@@ -258,7 +258,7 @@ def _quiet() -> Iterator[None]:
     logs = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [log.level for log in logs]
     for log in logs:
-        log.setLevel(logging.ERROR)
+        log.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -288,10 +288,14 @@ class _Captured(BaseException):
 
 @contextlib.contextmanager
 def _settings(**more: Any) -> Iterator[None]:
+    from brancher.staging.native import compiler
+
     with _quiet():
         import torch._inductor.config as settings
 
-    with _quiet(), settings.patch({**_SETTINGS, **more}), known_vector_unit():
+    found = compiler()
+    chosen = {} if found is None else {"cpp.cxx": (found,)}  # torch takes $CXX, whatever it is
+    with _quiet(), settings.patch({**_SETTINGS, **chosen, **more}), known_vector_unit():
         yield
 
 

@@ -60,19 +60,22 @@ def digest(*parts: str) -> str:
 
 
 def load(key: str) -> tuple[Path, dict[str, Any]] | None:
-    """Return the library and the facts stored under a key, or None."""
+    """Return the library and the facts stored under a key; None where there is none, or not all of it."""
     folder = directory()
     if folder is None:
         return None
-    library, facts = folder / f"{key}.so", folder / f"{key}.json"
+    library = folder / f"{key}.so"
     try:
-        return (library, json.loads(facts.read_text())) if library.exists() else None
-    except (OSError, ValueError):
+        facts = json.loads((folder / f"{key}.json").read_text())
+        # Loading a file that was cut short would end the process.
+        return (library, facts) if library.stat().st_size == facts.pop("size") else None
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
 def store(key: str, folder: Path, facts: dict[str, Any]) -> None:
     """Write the facts of a library that lies in ``folder`` already; they appear whole or not at all."""
     part = folder / f"{key}.{os.getpid()}.tmp"
-    part.write_text(json.dumps(facts))
+    size = (folder / f"{key}.so").stat().st_size
+    part.write_text(json.dumps({**facts, "size": size}))
     part.replace(folder / f"{key}.json")

@@ -12,6 +12,7 @@ every iteration and has to be compiled beside the single step; this one shares t
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -151,11 +152,19 @@ _UNUSED = (
 
 
 def compiler() -> str | None:
-    """Return the C++ compiler of this machine (``$CXX``, else g++, clang++ or c++), or None."""
+    """Return the C++ compiler of this machine (``$CXX`` if it runs, else g++, clang++ or c++), or None."""
     for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
-        if name and shutil.which(name):
+        if name and (path := shutil.which(name)) and _runs(path):
             return name
     return None
+
+
+@functools.cache
+def _runs(path: str) -> bool:
+    try:
+        return subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0
+    except OSError:  # no program, whatever its file says
+        return False
 
 
 def library_source(

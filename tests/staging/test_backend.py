@@ -4,6 +4,7 @@ import importlib
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,6 +61,18 @@ def test_first_graph_of_a_process_pools_by_the_largest() -> None:
 def test_is_available_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "compiler", lambda: None)
     assert not is_available()
+
+
+@pytest.mark.parametrize("chosen", ["/nonexistent/g++", "false", "g++ --with-words"])
+def test_compiler_that_does_not_run_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiler: str, chosen: str
+) -> None:
+    monkeypatch.setenv("BRANCHER_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("BRANCHER_PRECOMPILE_HEADERS", "0")
+    monkeypatch.setenv("CXX", chosen)
+    staged = stage(lambda x: x.exp().sum() * 3)
+    assert float(staged(torch.zeros(2))) == 6.0
+    assert (staged.counters.compiles, staged.counters.fallbacks) == (1, 0)
 
 
 def test_importing_the_package_does_not_import_the_compiler() -> None:

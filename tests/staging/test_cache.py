@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,27 @@ def test_stored_facts_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     cache.store("k", tmp_path, {"outputs": 2})
     assert cache.load("k") == (tmp_path / "k.so", {"outputs": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["k.json", "k.so"]
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:1], lambda text: "[]", lambda text: '{"outputs": 2}'])
+def test_odd_facts_are_a_miss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[str], str]
+) -> None:
+    monkeypatch.setenv("BRANCHER_CACHE_DIR", str(tmp_path))
+    (tmp_path / "k.so").write_bytes(b"")
+    cache.store("k", tmp_path, {"outputs": 2})
+    facts = tmp_path / "k.json"
+    facts.write_text(damage(facts.read_text()))
+    assert cache.load("k") is None
+
+
+def test_library_cut_short_is_a_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Loading one ends the process with a bus error.
+    monkeypatch.setenv("BRANCHER_CACHE_DIR", str(tmp_path))
+    (tmp_path / "k.so").write_bytes(b"whole")
+    cache.store("k", tmp_path, {})
+    (tmp_path / "k.so").write_bytes(b"who")
+    assert cache.load("k") is None
 
 
 def test_without_a_cache_no_folder_outlives_the_process(tmp_path):

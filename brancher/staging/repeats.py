@@ -20,7 +20,9 @@ _SUMS = (_aten.sum.default, _aten.sum.dim_IntList)
 def compute_once(nodes: Graph, node: Node) -> bool:
     """Let an entrywise operation work on the entries before they are repeated; false where it can not."""
     value, target = value_of(node), node.target
-    arguments = [argument for argument in node.args if isinstance(argument, Node)]
+    given = [value_of(argument) for argument in node.args if isinstance(argument, Node)]
+    # Numbers fit every shape.
+    arguments = [a for a in node.args if isinstance(a, Node) and ((v := value_of(a)) is None or v.dim())]
     is_pointwise = torch.Tag.pointwise in getattr(target, "tags", ()) and not has_effect(node)
     if value is None or not arguments or not is_pointwise or not callable(target):
         return False
@@ -32,15 +34,16 @@ def compute_once(nodes: Graph, node: Node) -> bool:
         return False
     sources: dict[Any, Any] = {argument: argument.args[0] for argument in arguments}
     few = [value_of(source) for source in sources.values()]
-    kinds = {None if each is None else (each.shape, each.dtype) for each in few}
+    shapes = {None if each is None else each.shape for each in few}
+    dtypes = {None if each is None else each.dtype for each in given} - {torch.bool}
     first = few[0]
-    if first is None or len(kinds) > 1 or first.numel() == value.numel():
+    if first is None or len(shapes) > 1 or len(dtypes) > 1 or first.numel() == value.numel():
         return False
     if any(argument.meta["val"].shape != value.shape for argument in arguments):
         return False
     with nodes.inserting_before(node):
         inner = nodes.call_function(
-            target, tuple(sources[a] if isinstance(a, Node) else a for a in node.args), node.kwargs
+            target, tuple(sources.get(a, a) if isinstance(a, Node) else a for a in node.args), node.kwargs
         )
         inner.meta["val"] = first.new_empty(first.shape, dtype=value.dtype)
         outer = nodes.call_function(_aten.expand.default, (inner, list(value.shape)))

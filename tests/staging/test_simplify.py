@@ -138,6 +138,27 @@ def test_repeated_entries_are_computed_once() -> None:
     torch.testing.assert_close(graph(*args)[0], f(*args))
 
 
+def test_repeated_entries_beside_numbers_and_masks_are_computed_once() -> None:
+    def function(a: Tensor, n: Tensor) -> Tensor:
+        wide = a.expand(300, 4)
+        safe = torch.where(wide > n, wide, 1.0)
+        return (safe.log() + wide).sum(0) + n
+
+    a, n = torch.tensor([1.0, 2.0, 3.0, 0.5]), torch.tensor(1.5)
+    graph = simplified(function, a, n)
+    logs = [node for node in graph.graph.nodes if node.target is torch.ops.aten.log.default]
+    assert [tuple(node.meta["val"].shape) for node in logs] == [(4,)]
+    torch.testing.assert_close(graph(a, n)[0], function(a, n))
+
+
+def test_repeated_entries_beside_a_number_of_another_dtype_stay() -> None:
+    def function(a: Tensor, n: Tensor) -> Tensor:
+        return torch.add(a.expand(300), n).exp().sum()
+
+    a, n = torch.tensor(1.0), torch.tensor(2.0, dtype=torch.float64)
+    torch.testing.assert_close(simplified(function, a, n)(a, n)[0], function(a, n))
+
+
 def test_repeated_entries_that_are_a_result_are_separate() -> None:
     (result,) = simplified(lambda x: x.expand(3).exp(), torch.tensor(2.0))(torch.tensor(2.0))
     assert result.is_contiguous()

@@ -14,10 +14,7 @@ INSTEAD: dict[str, dict[str, str]] = {
         "barrier": "leave it out; models are run eagerly",
         "contrib": "it holds what is not finished there; see docs/from_pyro.md for what has a place here",
         "generic": "import brancher itself",
-        "iarange": "use plate, as a context manager",
-        "irange": "use plate, as a loop",
         "log": "use logging.getLogger",
-        "random_module": "use brancher.nn.PyroModule with PyroSample attributes",
     },
     "brancher.distributions": {
         "AVFMultivariateNormal": "use MultivariateNormal",

@@ -112,6 +112,7 @@ _MADE_ON_DEMAND = frozenset(_OPTIM)
 
 #: Names that a module of ours lacks where Pyro's module of that name has them.
 ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "brancher": (f"{_NAMES}.modules",),
     "brancher.distributions": ("brancher.distributions.transforms",),
     "brancher.distributions.transforms": ("brancher.distributions.constraint_registry",),
     "brancher.handlers": _HANDLERS,

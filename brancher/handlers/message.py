@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -39,6 +39,21 @@ class Frame:
         return self.dim is not None
 
 
+class ScoreParts(NamedTuple):
+    """The density of a site as objectives with score-function gradients take it apart.
+
+    Attributes:
+        log_prob: masked and scaled, shape B, in nats.
+        score_function: what multiplies the loss, by handlers neither masked nor scaled; 0 for a site with
+            a pathwise draw.
+        entropy_term: the part of ``log_prob`` with a pathwise gradient; 0 for a site without one.
+    """
+
+    log_prob: torch.Tensor
+    score_function: torch.Tensor | float
+    entropy_term: torch.Tensor | float
+
+
 @dataclass(slots=True)
 class Message:
     """What a primitive asks and what the handlers answered; a site once it is in a trace.
@@ -67,6 +82,16 @@ class Message:
     unscaled_log_prob: torch.Tensor | None = None
     log_prob: torch.Tensor | None = None
     log_prob_sum: torch.Tensor | None = None
+
+    @property
+    def score_parts(self) -> ScoreParts | None:
+        """The parts of the density, once the site is scored."""
+        if self.log_prob is None:
+            return None
+        if getattr(self.fn, "has_rsample", False):
+            return ScoreParts(self.log_prob, 0.0, self.log_prob)
+        plain = self.unscaled_log_prob if self.mask is None else self.fn.log_prob(self.value)
+        return ScoreParts(self.log_prob, plain, 0.0)
 
     def __getitem__(self, key: str) -> Any:
         try:

@@ -127,6 +127,10 @@ class Trace:
                 score(site)
                 score_sum(site)
 
+    def compute_score_parts(self) -> None:
+        """Pyro's name for :meth:`compute_log_prob`; then ``score_parts`` of each site can be read."""
+        self.compute_log_prob()
+
     def log_prob_sum(self, site_filter: SiteFilter | None = None) -> torch.Tensor:
         """Joint log-density of the trace in nats, masked and scaled, shape ``()``.
 

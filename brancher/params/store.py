@@ -110,7 +110,7 @@ class ParamStore(ParamMapping):
         held = self._contents.read_held(name)
         if held is None:
             raise self._contents.unknown(name)
-        return held
+        return show_leaf(held, self.leaf(name))
 
     def leaf(self, name: str) -> torch.Tensor:
         """Return the unconstrained leaf of one parameter.

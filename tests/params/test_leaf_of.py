@@ -20,6 +20,15 @@ def test_value_tells_its_leaf(constraint):
     assert param("x").unconstrained() is get_param_store()["x"].unconstrained()
 
 
+def test_parameters_of_guides_and_modules_tell_their_leaves_by_name():
+    net = torch.nn.Linear(1, 1)
+    module("net", net)
+    guide = AutoNormal(lambda: sample("x", dist.Gamma(2.0, 1.0)))
+    guide()
+    assert param("net.weight").unconstrained() is net.weight
+    assert param("AutoNormal.scales.x").unconstrained() is get_param_store().leaf("AutoNormal.scales.x")
+
+
 def test_value_is_saved_without_its_leaf():
     file = io.BytesIO()
     torch.save({"x": param("x", torch.tensor(2.0))}, file)

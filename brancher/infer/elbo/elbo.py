@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, overload
@@ -36,8 +35,11 @@ class Estimate(NamedTuple):
     surrogate: torch.Tensor
 
 
-class ELBO(ABC):
+class ELBO:
     """Base of the evidence lower bounds.
+
+    A subclass writes :meth:`estimate`; or, as programs written for Pyro do, ``loss``, ``loss_and_grads`` and
+    ``differentiable_loss`` by itself.
 
     Args:
         num_particles: draws averaged in one step, > 0.
@@ -80,15 +82,25 @@ class ELBO(ABC):
         """What the loss has learned beside the parameters, such as baselines: tensors by name."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (most losses keep nothing)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave."""
 
-    @abstractmethod
     def estimate(self, model_trace: Trace, guide_trace: Trace, num_particles: int) -> Any:
         """What one pair of traces says: an :class:`Estimate`, averaged over its particles.
 
         An objective that is no average over runs gives what its own :meth:`estimates` joins.
         """
+        raise NotImplementedError(f"{type(self).__name__}: expected estimate or loss_and_grads; write one")
+
+    def _get_traces(
+        self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Iterator[tuple[Trace, Trace]]:
+        # Objectives written for Pyro go through their particles with this.
+        for _ in range(self.num_particles):
+            model_trace, guide_trace = paired_traces(model, guide, args, kwargs)
+            model_trace.compute_log_prob()
+            guide_trace.compute_score_parts()
+            yield model_trace, guide_trace
 
     def estimates(
         self, model: Fn, guide: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -5,7 +5,7 @@ import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
 from pyro.distributions.util import broadcast_shape, sum_leftmost, sum_rightmost
-from pyro.infer import Predictive
+from pyro.infer import ELBO, SVI, Predictive
 from pyro.infer.util import torch_item
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import NonlocalExit, am_i_wrapped, effectful
@@ -147,3 +147,57 @@ def case_vectorized_trace():
     trace = Predictive(model, draws).get_vectorized_trace(data)
     trace.compute_log_prob()
     return trace.nodes["mu"]["value"].reshape(-1), list(trace.nodes["y"]["log_prob"].shape)
+
+
+class Half(ELBO):
+    """Half of the usual loss, by an objective of one's own."""
+
+    def _get_trace(self, model, guide, args, kwargs):
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+        model_trace.compute_log_prob()
+        guide_trace.compute_score_parts()
+        return model_trace, guide_trace
+
+    def differentiable_loss(self, model, guide, *args, **kwargs):
+        total = 0.0
+        for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
+            model_part = sum(model_trace.nodes[name]["log_prob_sum"] for name in ("x", "y"))
+            parts = guide_trace.nodes["x"]["score_parts"]
+            total = total - 0.5 * (model_part - parts.entropy_term.sum()) / self.num_particles
+        return total
+
+    def loss(self, model, guide, *args, **kwargs):
+        return self.differentiable_loss(model, guide, *args, **kwargs).item()
+
+    def loss_and_grads(self, model, guide, *args, **kwargs):
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return loss.item()
+
+
+def case_objective_of_ones_own():
+    def model(y):
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    def guide(y):
+        pyro.sample("x", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0))
+
+    svi = SVI(model, guide, pyro.optim.SGD({"lr": 0.1}), Half(num_particles=3))
+    losses = [svi.step(torch.tensor(1.0)) for _ in range(3)]
+    return losses, svi.evaluate_loss(torch.tensor(1.0)), pyro.param("loc")
+
+
+def case_parts_of_a_density():
+    def model():
+        keep = torch.tensor([True, False, True])
+        with pyro.plate("row", 3), poutine.scale(scale=2.0), poutine.mask(mask=keep):
+            pyro.sample("k", dist.Bernoulli(0.3), obs=torch.tensor([1.0, 0.0, 0.0]))
+            pyro.sample("x", dist.Normal(0.0, 1.0), obs=torch.tensor([0.5, 1.0, -0.5]))
+
+    record = poutine.trace(model).get_trace()
+    record.compute_score_parts()
+    return {
+        name: [torch.as_tensor(part) * 1.0 for part in record.nodes[name]["score_parts"]] for name in "kx"
+    }

@@ -12,6 +12,7 @@ import torch
 
 from brancher.errors import HandlerTypeError
 from brancher.handlers.messenger import Messenger
+from brancher.staging.graph import refuse_seeding
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -50,6 +51,7 @@ class seed(Messenger):  # noqa: N801
         return entry
 
     def __enter__(self) -> Self:
+        refuse_seeding("seed")
         entry = super().__enter__()
         torch.manual_seed(self.rng_seed)
         np.random.seed(self.rng_seed % 2**32)

@@ -107,9 +107,36 @@ def record(function: Callable[..., Any], args: tuple[Any, ...], name: str) -> Tr
             f"staged function '{name}': expected torch's random numbers, got {moved[0]}; {moved[1]}.",
             reason="seed",
         )
+    _refuse_generators(graph, name)
     _settle_dtypes(graph)
     captured = _lift(graph, outside, name)
     return Traced(graph, captured, *result[-1])
+
+
+def _refuse_generators(graph: GraphModule, name: str) -> None:
+    """Refuse draws from a generator of the user's own: compiled code knows torch's global one alone."""
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" and isinstance(getattr(graph, str(node.target)), torch.Generator):
+            draw = next(iter(node.users)).target
+            raise StagingError(
+                f"staged function '{name}': expected draws from torch's global generator, got one of your "
+                f"own in {draw}; leave generator= out, and call torch.manual_seed before.",
+                reason="seed",
+            )
+
+
+def refuse_seeding(what: str) -> None:
+    """Refuse to set the seed inside a function that is recorded: a graph would not set it again.
+
+    Raises:
+        StagingError: naming what sets it.
+    """
+    if backend.current_recorder() is not None:
+        raise StagingError(
+            f"{what}: expected random draws only in a function that is compiled, got a seed that is set "
+            "inside; put it around the calls, or call torch.manual_seed before.",
+            reason="seed",
+        )
 
 
 def _settle_dtypes(graph: GraphModule) -> None:

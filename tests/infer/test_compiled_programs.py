@@ -303,3 +303,17 @@ def test_argument_that_can_not_be_part_of_a_graph_is_named(recorded):
         linear(x, y)
 
     check(chosen, X, Y, {1, 2}, warning=r"SVI.step', args\[2\]: expected a tensor.*got set")
+
+
+def test_seed_that_is_set_inside_the_model_is_set_at_every_step(recorded):
+    def rows(x, y):
+        w = sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        with plate("row", 12, subsample_size=4) as some:
+            sample("y", dist.Normal(x[some] @ w, 1.0), obs=y[some])
+
+    check(
+        handlers.seed(rows, rng_seed=3),
+        X,
+        Y,
+        warning="^seed: expected random draws only.*put it around.*eagerly",
+    )

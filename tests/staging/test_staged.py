@@ -237,6 +237,14 @@ def test_recording_draws_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
+def test_generator_of_ones_own_is_refused() -> None:
+    generator = torch.Generator().manual_seed(0)
+    staged = stage(lambda x: x + torch.randn(2, generator=generator))
+    with pytest.warns(BrancherWarning, match=r"global generator, got one of your own in aten"):
+        first = staged(torch.zeros(2))
+    assert not torch.equal(staged(torch.zeros(2)), first)
+
+
 def test_another_thread_may_draw_while_one_records() -> None:
     drawn: list[Tensor] = []
 

@@ -90,7 +90,7 @@ class Message:
             return None
         if getattr(self.fn, "has_rsample", False):
             return ScoreParts(self.log_prob, 0.0, self.log_prob)
-        plain = self.unscaled_log_prob if self.mask is None else self.fn.log_prob(self.value)
+        plain: Any = self.unscaled_log_prob if self.mask is None else self.fn.log_prob(self.value)
         return ScoreParts(self.log_prob, plain, 0.0)
 
     def __getitem__(self, key: str) -> Any:

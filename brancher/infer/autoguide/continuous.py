@@ -76,6 +76,10 @@ class AutoContinuous(AutoGuide):
             "without; use sample_posterior"
         )
 
+    def _loc_scale(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        # Programs written for Pyro read the moments from here.
+        return self.loc_and_scale()
+
     # What follows
 
     @property

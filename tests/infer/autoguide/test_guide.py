@@ -247,6 +247,15 @@ def test_replayed_guide_scores_values_that_are_not_its_own() -> None:
 # Masks
 
 
+def test_moments_are_found_under_pyro_name() -> None:
+    guide = AutoMultivariateNormal(
+        lambda: sample("x", dist.Normal(torch.zeros(3), 1.0).to_event(1)), init_scale=0.3
+    ).setup()
+    loc, scale = guide._loc_scale()
+    torch.testing.assert_close(loc.detach(), torch.zeros(3))
+    torch.testing.assert_close(scale.detach(), torch.full((3,), 0.3))
+
+
 @pytest.mark.parametrize("kind", [AutoNormal, AutoDelta, AutoMultivariateNormal])
 def test_mask_of_entries_under_an_event_is_taken(kind: Any) -> None:
     some = torch.tensor([True, False])

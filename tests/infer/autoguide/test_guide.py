@@ -249,7 +249,7 @@ def test_replayed_guide_scores_values_that_are_not_its_own() -> None:
 
 def test_moments_are_found_under_pyro_name() -> None:
     guide = AutoMultivariateNormal(
-        lambda: sample("x", dist.Normal(torch.zeros(3), 1.0).to_event(1)), init_scale=0.3
+        lambda: sample("x", dist.Normal(torch.zeros(3), 1.0).to_event(1)), init_to_mean, init_scale=0.3
     ).setup()
     loc, scale = guide._loc_scale()
     torch.testing.assert_close(loc.detach(), torch.zeros(3))

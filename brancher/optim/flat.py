@@ -20,6 +20,7 @@ from brancher.optim.optimizer import Optimizer
 from brancher.optim.rates import Schedule
 from brancher.optim.rules import RULES, Rule, State
 from brancher.optim.sources import options_for
+from brancher.staging.backend import Guard
 
 Tensor = torch.Tensor
 
@@ -30,7 +31,6 @@ _NOT_OPTIONS = ("params", "lr", "initial_lr", "foreach", "fused", "capturable", 
 
 
 _address = Tensor.data_ptr
-_is_trained = attrgetter("requires_grad")
 _hooks_of = attrgetter("_backward_hooks")
 
 
@@ -179,11 +179,11 @@ class FlatOptimizer:
         self.optimizer, self.names, self._inner = optimizer, names, inner
         self._bound, self._groups, self._state = optimizer.names, inner.param_groups, inner.state
         self._leaves = list(optimizer.named_leaves().values())
-        self._trained = list(map(_is_trained, self._leaves))
         self.blocks = [
             Block(leaves, inner, group, self._limits(leaves)) for leaves, group in self._portions(inner)
         ]
 
+        self._are_alike = Guard(self._leaves).check
         self.buffers = tuple([block.buffers for block in self.blocks])
         self.devices = [block.buffers.params.device for block in self.blocks]
         self.schedule = Schedule(optimizer, [block.group for block in self.blocks], self.devices)
@@ -206,8 +206,8 @@ class FlatOptimizer:
         return [{} if clip_args is None else options_for(clip_args, name, "clip_args") for name in leaves]
 
     def trains_alike(self) -> bool:
-        """Whether the same leaves of the optimizer as before take part in training."""
-        return list(map(_is_trained, self._leaves)) == self._trained
+        """Whether the same leaves of the optimizer as before take part in training, with dtypes as before."""
+        return self._are_alike(*self._leaves)
 
     def has_hooks(self) -> bool:
         """Whether somebody wants to see gradients or steps, which happen inside the graph."""

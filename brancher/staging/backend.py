@@ -78,7 +78,10 @@ _SETTINGS = {
     "cpp.min_chunk_size": 4096,  # entries a thread: with 512, waking threads took 14 times what they did
 }
 #: Torch modules that tell of operations that are not fused, of files not saved, and at length of what fails.
-_TALKATIVE = tuple(f"torch._inductor.{name}" for name in ("ir", "standalone_compile", "scheduler", "utils"))
+_TALKATIVE = (
+    *(f"torch._inductor.{name}" for name in ("ir", "standalone_compile", "scheduler", "utils")),
+    "torch._subclasses.fake_tensor",
+)
 #: Where passes of ours run.
 _PASSES = ("joint_custom_pre_pass", "post_grad_custom_pre_pass")
 
@@ -182,7 +185,7 @@ def trace(
             return function(*inputs)
 
     # A GPU's gradients would be taken in a thread of their own, where the stand-ins' bookkeeping is not.
-    with lazily(), no_collection(), fake, torch.autograd.set_multithreading_enabled(False):
+    with _hushed(), lazily(), no_collection(), fake, torch.autograd.set_multithreading_enabled(False):
         graph = make_fx(watched, tracing_mode="fake")(*[fake.from_tensor(t) for t in tensors])
     return graph, {id(stand_in): real for real, stand_in in outside.found.values()}
 
@@ -250,9 +253,9 @@ def functional(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what torch's compiler warns about itself; the user's own code never runs in here."""
-    if threading.current_thread() is not threading.main_thread():  # filters belong to the whole process
+def _hushed() -> Iterator[None]:
+    """Silence what torch's compiler writes to its logs; what fails is told by a warning of ours."""
+    if threading.current_thread() is not threading.main_thread():  # they belong to the whole process
         yield
         return
     logs = [logging.getLogger(name) for name in _TALKATIVE]
@@ -260,12 +263,21 @@ def _quiet() -> Iterator[None]:
     for log in logs:
         log.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what torch's compiler warns about itself; the user's own code never runs in here."""
+    if threading.current_thread() is not threading.main_thread():  # filters belong to the whole process
+        yield
+        return
+    with _hushed(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 _warming: list[threading.Thread] = []

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from brancher.staging.graph import record
+from brancher.staging.reasons import StagingError
 from brancher.staging.structure import Leaf, Node, Structure, flatten
 
 
@@ -48,9 +49,16 @@ def export(function: Callable[..., Any], args: tuple[Any, ...], path: str | os.P
         The path written.
 
     Raises:
-        StagingError: the function does not trace.
+        StagingError: the function does not trace, or gives no tensor.
     """
-    traced = record(function, args, getattr(function, "__qualname__", type(function).__name__))
+    name = getattr(function, "__qualname__", type(function).__name__)
+    traced = record(function, args, name)
+    if not traced.samples:
+        raise StagingError(
+            f"export: expected a function that gives tensors, got none from '{name}'; return what it "
+            "computes as a tensor.",
+            reason="arguments",
+        )
     tensors = tuple(tensor.detach() for tensor in flatten(args)[0])
     program = torch.export.export(_Program(traced.graph, traced.captured, _names(traced.structure)), tensors)
     target = Path(path)

@@ -185,4 +185,6 @@ def test_export_refusals(tmp_path):
         export(Predictive(line, DRAWS, parallel=False), tmp_path / "f.pt2", X)
     with pytest.raises(StagingError, match="depends on a tensor's value"):
         export(lambda x: x if x > 0 else -x, tmp_path / "f.pt2", torch.tensor(1.0))
+    with pytest.raises(StagingError, match="expected a function that gives tensors, got none"):
+        export(lambda x: 3.0, tmp_path / "f.pt2", torch.tensor(1.0))
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import random
 import threading
 import warnings
@@ -243,6 +244,17 @@ def test_generator_of_ones_own_is_refused() -> None:
     with pytest.warns(BrancherWarning, match=r"global generator, got one of your own in aten"):
         first = staged(torch.zeros(2))
     assert not torch.equal(staged(torch.zeros(2)), first)
+
+
+def test_what_does_not_trace_is_told_by_the_warning_alone(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    log.addHandler(caplog.handler)
+    try:
+        with pytest.raises(StagingError, match="expected dtype"):
+            stage(lambda x: torch.lerp(x, x.double(), 0.5)).plan(torch.zeros(2))
+    finally:
+        log.removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 def test_another_thread_may_draw_while_one_records() -> None:

@@ -33,9 +33,10 @@ class Surroundings:
         settings: objects of libraries whose public attributes are watched as a user's are.
 
     Example:
+        >>> from functools import partial
         >>> from types import SimpleNamespace
         >>> options = SimpleNamespace(scale=1.0)
-        >>> around = Surroundings([functools.partial(print, options)])
+        >>> around = Surroundings([partial(print, options)])
         >>> before, options.scale = around.state(), 2.0
         >>> around.state() == before, around.changed
         (False, 'SimpleNamespace.scale')

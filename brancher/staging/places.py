@@ -85,7 +85,9 @@ class Found:
         self.places: list[Place] = []
         self._kept: list[tuple[Place, list[Any]]] = []
         for holder in settings:
-            self._attributes(holder, type(holder).__name__)
+            for name, value in vars(holder).items() if hasattr(holder, "__dict__") else ():
+                if isinstance(value, _PLAIN):
+                    self._add(Place("entry", vars(holder), name, f"{type(holder).__name__}.{name}"))
         while self._todo and len(self.places) < _MOST_PLACES:
             self._look_into(*self._todo.popleft())
 
@@ -144,7 +146,7 @@ class Found:
     def _function(self, function: FunctionType) -> None:
         code, own = function.__code__, is_users(function.__code__, function.__module__)
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            if own:
+            if own and not is_librarys(_contents(cell)):
                 self._add(Place("cell", cell, "", name))
             self._visit(_contents(cell), name)
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):

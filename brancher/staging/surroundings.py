@@ -30,7 +30,7 @@ class Surroundings:
 
     Args:
         roots: the functions, bare, bound, partial or wrapped, or modules and other callable objects.
-        settings: objects of libraries whose public attributes are watched as a user's are.
+        settings: objects of libraries whose plain attributes are watched too.
 
     Example:
         >>> from functools import partial

@@ -114,6 +114,7 @@ class _Fake:
 
     def __init__(self, args: object) -> None:
         self.compiled = type("Compiled", (), {"loaded": False})
+        self.changed: list[Tensor] = []
 
     def fits(self, tensors: object) -> bool:
         return True

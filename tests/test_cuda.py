@@ -22,7 +22,8 @@ from brancher.infer import (
     log_likelihood,
 )
 from brancher.infer.autoguide import AutoDelta, AutoMultivariateNormal, AutoNormal
-from brancher.staging import RandomState, native, stage
+from brancher.staging import RandomState, stage
+from brancher.staging.emitting import native
 from brancher.symbolic import NormalVariable, ProbabilisticModel, inference
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

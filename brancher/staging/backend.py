@@ -25,8 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from brancher.staging.columns import tables
-from brancher.staging.decompositions import OWN_RULES
 from brancher.staging.garbage import no_collection
 from brancher.staging.inductor import (
     draws_in_turn,
@@ -35,6 +33,8 @@ from brancher.staging.inductor import (
     own_operations,
     rules_of_types_once,
 )
+from brancher.staging.rewriting.columns import tables
+from brancher.staging.rewriting.decompositions import OWN_RULES
 
 if TYPE_CHECKING:
     from brancher.staging.recorder import Recorder
@@ -300,7 +300,7 @@ class _Captured(BaseException):
 
 @contextlib.contextmanager
 def _settings(**more: Any) -> Iterator[None]:
-    from brancher.staging.native import compiler
+    from brancher.staging.emitting.native import compiler
 
     with _quiet():
         import torch._inductor.config as settings

@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +15,19 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from brancher.staging import backend, cache, headers, native
-from brancher.staging.ahead import split
-from brancher.staging.ahead_code import Before
-from brancher.staging.columns import lay_out_products
-from brancher.staging.graph import Traced, purify, unshared
-from brancher.staging.loop_code import loop_code
-from brancher.staging.loops import Loop, LoopCode, forget, loop_of, numbers_of
+from brancher.staging import backend, cache
+from brancher.staging.emitting import headers, native
+from brancher.staging.emitting.ahead_code import Before
+from brancher.staging.emitting.loop_code import loop_code
+from brancher.staging.graph import LOCK, Traced, purify, unshared
 from brancher.staging.reasons import no_compiler
-from brancher.staging.scalars import compute_beforehand
+from brancher.staging.rewriting.ahead import split
+from brancher.staging.rewriting.columns import lay_out_products
+from brancher.staging.rewriting.loops import Loop, LoopCode, forget, loop_of, numbers_of
+from brancher.staging.rewriting.scalars import compute_beforehand
 from brancher.staging.structure import Leaf
 
 Tensor = torch.Tensor
-
-# Inductor keeps process-wide state while it works; the C++ compiler runs outside of the lock.
-_lock = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -88,7 +85,7 @@ def _load(key: str) -> Compiled | None:
 def _compile(traced: Traced, tensors: Sequence[Tensor], compiler: str, key: str | None) -> Compiled:
     wrapper = source = None
     codes: list[LoopCode] = []
-    with _lock:
+    with LOCK:
         if key is not None:
             pure = purify(traced, tensors, in_place=True, compile_loop=_compile_loop)
             loops = numbers_of(pure.graph)
@@ -133,7 +130,7 @@ def _build(source: str, full: str | None, compiler: str, library: Path) -> None:
         else:
             text.unlink()
             return
-    with _lock:
+    with LOCK:
         command = backend.compile_command(compiler)
     tag = cache.digest(*command, torch.__version__, str(torch.version.git_version))
     native.build([*command, *native.header_flags(library.parent, tag)], text, library)
@@ -164,7 +161,7 @@ def _machine() -> str:
         [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
     )
     processor = flags[0] if flags else platform.processor()
-    own = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("*.py")))
+    own = "".join(path.read_text() for path in sorted(Path(__file__).parent.rglob("*.py")))
     return cache.digest(torch.__version__, str(torch.version.git_version), sys.version, processor, own)
 
 

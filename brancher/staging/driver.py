@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from brancher.staging import cache, native
+from brancher.staging import cache
 from brancher.staging.compiled import _machine
+from brancher.staging.emitting import native
 from brancher.staging.plan import Plan
 
 Tensor = torch.Tensor

@@ -13,11 +13,11 @@ from torch.fx import GraphModule, Node
 from torch.overrides import TorchFunctionMode
 
 from brancher.staging import backend
-from brancher.staging.early import shorten
 from brancher.staging.generators import SeedWatch
-from brancher.staging.loops import Loop, LoopCode
 from brancher.staging.reasons import StagingError, explain, refuse_odd
-from brancher.staging.simplify import simplify
+from brancher.staging.rewriting.early import shorten
+from brancher.staging.rewriting.loops import Loop, LoopCode
+from brancher.staging.rewriting.simplify import simplify
 from brancher.staging.structure import Structure, compile_build, constants_of, flatten
 
 Tensor = torch.Tensor

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from brancher.staging.loops import DRAWS, LOOP, loop_of
-from brancher.staging.scalars import KEPT
+from brancher.staging.rewriting.loops import DRAWS, LOOP, loop_of
+from brancher.staging.rewriting.scalars import KEPT
 
 
 @functools.cache

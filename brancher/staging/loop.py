@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from brancher.staging import backend, native
+from brancher.staging import backend
+from brancher.staging.emitting import native
 from brancher.staging.plan import Plan
 from brancher.staging.reasons import StagingError
 from brancher.staging.staged import Mode, Staged

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import torch
 
 from brancher.errors import BrancherWarning
-from brancher.staging import backend, native
+from brancher.staging import backend
+from brancher.staging.emitting import native
 from brancher.staging.graph import record
 from brancher.staging.plan import Plan, environment, make_plan, tensor_key
 from brancher.staging.reasons import StagingError, no_compiler

@@ -16,9 +16,10 @@ from brancher import distributions as dist
 from brancher.distributions import constraints
 from brancher.infer import SVI, Trace_ELBO
 from brancher.infer.autoguide import AutoNormal
-from brancher.staging import compiled, periods
+from brancher.staging import compiled
 from brancher.staging.graph import purify
-from brancher.staging.loops import LoopCode, loop_of, numbers_of
+from brancher.staging.rewriting import periods
+from brancher.staging.rewriting.loops import LoopCode, loop_of, numbers_of
 from brancher.symbolic import (
     DiscreteTimeSeries,
     LatentTimeSeriesModel,

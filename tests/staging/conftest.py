@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from brancher.staging import cache, compiled, early, native, periods, stage
-from brancher.staging.loops import Loop, LoopCode
+from brancher.staging import cache, compiled, stage
+from brancher.staging.emitting import native
+from brancher.staging.rewriting import early, periods
+from brancher.staging.rewriting.loops import Loop, LoopCode
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from brancher.errors import BrancherWarning
-from brancher.staging import backend, is_available, native, stage
+from brancher.staging import backend, is_available, stage
+from brancher.staging.emitting import native
 from brancher.staging.reasons import StagingError
 
 

@@ -9,8 +9,8 @@ import torch
 from torch.fx import GraphModule
 
 from brancher.staging import stage
-from brancher.staging.columns import lay_out_products, tables
 from brancher.staging.graph import purify, record
+from brancher.staging.rewriting.columns import lay_out_products, tables
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten

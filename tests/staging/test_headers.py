@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from brancher.staging import headers, native, stage
+from brancher.staging import stage
+from brancher.staging.emitting import headers, native
 
 Tensor = torch.Tensor
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from brancher.staging.early import shorten
 from brancher.staging.graph import record
-from brancher.staging.loops import Loop, LoopCode, forget, loop_of, numbers_of
+from brancher.staging.rewriting.early import shorten
+from brancher.staging.rewriting.loops import Loop, LoopCode, forget, loop_of, numbers_of
 
 Tensor = torch.Tensor
 Program = Callable[..., Any]

@@ -9,7 +9,7 @@ import torch
 from torch.fx import GraphModule
 
 from brancher.staging.graph import purify, record
-from brancher.staging.scalars import KEPT, compute_beforehand
+from brancher.staging.rewriting.scalars import KEPT, compute_beforehand
 
 Tensor = torch.Tensor
 

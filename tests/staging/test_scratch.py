@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from brancher.staging import stage_loop
-from brancher.staging.scratch import LARGEST, lighten
+from brancher.staging.emitting.scratch import LARGEST, lighten
 
 Tensor = torch.Tensor
 

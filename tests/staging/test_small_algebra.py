@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from brancher.staging import stage
-from brancher.staging.small_algebra import inline_small_algebra
+from brancher.staging.emitting.small_algebra import inline_small_algebra
 
 Tensor = torch.Tensor
 # 32 is the largest matrix that is treated here; 40 goes to LAPACK.

@@ -13,7 +13,8 @@ import torch
 from torch import distributions as td
 
 from brancher.errors import BrancherWarning
-from brancher.staging import Staged, StagingError, native, stage
+from brancher.staging import Staged, StagingError, stage
+from brancher.staging.emitting import native
 
 Tensor = torch.Tensor
 pytestmark = pytest.mark.usefixtures("compiler")

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from brancher.staging.agenda import has_effect
-from brancher.staging.loops import DRAWS, Loop, LoopCode, Table, register
-from brancher.staging.standins import Infer, values
+from brancher.staging.rewriting.agenda import has_effect
+from brancher.staging.rewriting.loops import DRAWS, Loop, LoopCode, Table, register
+from brancher.staging.rewriting.standins import Infer, values
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten

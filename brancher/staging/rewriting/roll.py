@@ -9,11 +9,11 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
-from brancher.staging.agenda import has_effect
-from brancher.staging.loops import DRAWS, LOOP, Loop, LoopCode, Table, register
-from brancher.staging.periods import Always, Before, Each, Period, arrange, periods, tensors_of
-from brancher.staging.rows import row_of
-from brancher.staging.standins import Infer, values
+from brancher.staging.rewriting.agenda import has_effect
+from brancher.staging.rewriting.loops import DRAWS, LOOP, Loop, LoopCode, Table, register
+from brancher.staging.rewriting.periods import Always, Before, Each, Period, arrange, periods, tensors_of
+from brancher.staging.rewriting.rows import row_of
+from brancher.staging.rewriting.standins import Infer, values
 
 _aten = torch.ops.aten
 

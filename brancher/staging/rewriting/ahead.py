@@ -15,10 +15,10 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from brancher.staging import backend
-from brancher.staging.agenda import REDUCTIONS, has_effect, value_of
-from brancher.staging.columns import by_columns, is_table, turned_back
 from brancher.staging.graph import Pure, unshared
-from brancher.staging.loops import DRAWS, LOOP
+from brancher.staging.rewriting.agenda import REDUCTIONS, has_effect, value_of
+from brancher.staging.rewriting.columns import by_columns, is_table, turned_back
+from brancher.staging.rewriting.loops import DRAWS, LOOP
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten

@@ -14,14 +14,14 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from brancher.staging import backend
-from brancher.staging.agenda import MANY_PARTS, has_effect
-from brancher.staging.draws import draw_together
-from brancher.staging.lanes import join_lanes
-from brancher.staging.loops import Loop, LoopCode, forget, numbers_of
-from brancher.staging.periods import PLACE
-from brancher.staging.roll import roll
-from brancher.staging.simplify import merge_equal
-from brancher.staging.standins import Shared
+from brancher.staging.rewriting.agenda import MANY_PARTS, has_effect
+from brancher.staging.rewriting.draws import draw_together
+from brancher.staging.rewriting.lanes import join_lanes
+from brancher.staging.rewriting.loops import Loop, LoopCode, forget, numbers_of
+from brancher.staging.rewriting.periods import PLACE
+from brancher.staging.rewriting.roll import roll
+from brancher.staging.rewriting.simplify import merge_equal
+from brancher.staging.rewriting.standins import Shared
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten

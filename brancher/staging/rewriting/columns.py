@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from brancher.staging.agenda import value_of
+from brancher.staging.rewriting.agenda import value_of
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from brancher.staging.agenda import MOVES, REDUCTIONS, RESHAPES, has_effect, schedule, value_of
-from brancher.staging.rows import Lane, Strand, row_of, runs
-from brancher.staging.standins import Infer, perform, values
-from brancher.staging.sums import FEWEST, MANY, is_enough, join_sums
+from brancher.staging.rewriting.agenda import MOVES, REDUCTIONS, RESHAPES, has_effect, schedule, value_of
+from brancher.staging.rewriting.rows import Lane, Strand, row_of, runs
+from brancher.staging.rewriting.standins import Infer, perform, values
+from brancher.staging.rewriting.sums import FEWEST, MANY, is_enough, join_sums
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.fx import GraphModule, Node
 
-from brancher.staging.agenda import value_of
+from brancher.staging.rewriting.agenda import value_of
 
 _aten = torch.ops.aten
 

@@ -7,7 +7,7 @@ go to the dispatcher as before.
 
 from __future__ import annotations
 
-from brancher.staging.scratch import ENTRY
+from brancher.staging.emitting.scratch import ENTRY
 
 _CALLS = {
     'aoti_torch_call_dispatcher("aten::linalg_cholesky_ex", "", dispatch_vars.data())': (

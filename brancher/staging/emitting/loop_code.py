@@ -12,8 +12,8 @@ import re
 
 import torch
 
-from brancher.staging import scratch
-from brancher.staging.loops import Loop, LoopCode
+from brancher.staging.emitting import scratch
+from brancher.staging.rewriting.loops import Loop, LoopCode
 
 # A graph that calls back into Python, or carries tensors beside its inputs, can not stand alone.
 NOT_ALONE = ("custom_op_wrapper", "PyObject_Call", "_frozen_param", "constants_")

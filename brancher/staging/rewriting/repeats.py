@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
-from brancher.staging.agenda import has_effect, value_of
+from brancher.staging.rewriting.agenda import has_effect, value_of
 
 _aten = torch.ops.aten
 _SUMS = (_aten.sum.default, _aten.sum.dim_IntList)

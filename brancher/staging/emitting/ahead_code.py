@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from brancher.staging.ahead import Ahead
-from brancher.staging.loop_code import NOT_ALONE, RELEASE, SOURCE
-from brancher.staging.scratch import ENTRY
+from brancher.staging.emitting.loop_code import NOT_ALONE, RELEASE, SOURCE
+from brancher.staging.emitting.scratch import ENTRY
+from brancher.staging.rewriting.ahead import Ahead
 
 _END = "} // inductor_entry_impl"
 _INCLUDE = re.compile(r"^#include <torch/.*\n", re.MULTILINE)

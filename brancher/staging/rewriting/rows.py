@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import Node
 
-from brancher.staging.agenda import value_of
+from brancher.staging.rewriting.agenda import value_of
 
 _aten = torch.ops.aten
 

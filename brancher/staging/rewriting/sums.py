@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
-from brancher.staging.agenda import value_of
-from brancher.staging.standins import Infer, perform, values
+from brancher.staging.rewriting.agenda import value_of
+from brancher.staging.rewriting.standins import Infer, perform, values
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten

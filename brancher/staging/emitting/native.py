@@ -21,12 +21,12 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from brancher.staging import headers
-from brancher.staging.ahead_code import Before, with_ahead
-from brancher.staging.loop_code import NOT_ALONE, RELEASE, SOURCE
-from brancher.staging.loops import LoopCode
-from brancher.staging.scratch import ENTRY, lighten
-from brancher.staging.small_algebra import inline_small_algebra
+from brancher.staging.emitting import headers
+from brancher.staging.emitting.ahead_code import Before, with_ahead
+from brancher.staging.emitting.loop_code import NOT_ALONE, RELEASE, SOURCE
+from brancher.staging.emitting.scratch import ENTRY, lighten
+from brancher.staging.emitting.small_algebra import inline_small_algebra
+from brancher.staging.rewriting.loops import LoopCode
 
 _OUTPUTS = re.compile(r"\bnum_outputs=(\d+)")
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from brancher.staging.lanes import join_lanes
-from brancher.staging.repeats import compute_once
+from brancher.staging.rewriting.lanes import join_lanes
+from brancher.staging.rewriting.repeats import compute_once
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten

@@ -16,8 +16,8 @@ import numpy as np
 from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
-from brancher.staging.agenda import has_effect, value_of
-from brancher.staging.rows import row_of
+from brancher.staging.rewriting.agenda import has_effect, value_of
+from brancher.staging.rewriting.rows import row_of
 
 #: So many turns are worth a loop. Fewer take the compiler a bearable time, their values stay in registers.
 FEWEST_TURNS = 32

@@ -101,7 +101,8 @@ class CompiledRuns:
         now = self._now
         if now is None:
             raise RuntimeError(f"{self._owner}: expected to be called by way(), got a call from elsewhere")
-        with torch.no_grad(), validation_enabled(False), current_store().substituted(params):
+        alone = self._around.left_alone(self._owner)
+        with torch.no_grad(), validation_enabled(False), current_store().substituted(params), alone:
             return now.way(now.make_run(args, kwargs), now.read, now.layout, given, now.size)
 
     def _tell(self, error: StagingError) -> None:

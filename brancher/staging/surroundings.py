@@ -72,28 +72,40 @@ class Surroundings:
 
     @contextmanager
     def left_alone(self, name: str) -> Iterator[None]:
-        """Put back, where this is part of a recording, what the functions have left of its stand-ins.
+        """Put back, where this is part of a recording, numbers and what holds its stand-ins.
 
         Raises:
             StagingError: they have read a tensor and then put another one in its place, where a graph
-                would read the first one for ever.
+                would read the first one for ever; or they change a number at each run.
         """
         recorder = backend.current_recorder()
         places = [] if recorder is None else [*self._ours.values(), *self._found.places]
         kept = [(place, place.entries()) for place in places]
-        carried = ""
+        carried = counted = ""
         try:
             yield
         finally:
             for place, before in kept:
                 now = place.entries()
-                if recorder is not None and not are_same(now, before) and any(map(_is_stand_in, now)):
+                if recorder is None or are_same(now, before):
+                    continue
+                if any(map(_is_stand_in, now)):
                     place.put_back(before)
                     carried = place.carried(before, now, recorder.has_read) or carried
+                elif any(map(_is_counted, before, now)):
+                    place.put_back(before)
+                    counted = place.label
         if carried:
             raise StagingError(
                 f"staged function '{name}': expected tensors that are changed in place, got '{carried}', "
                 "which is read and then replaced; write into it with .copy_(), or pass it as an argument.",
+                reason="trace",
+            )
+
+        if counted:
+            raise StagingError(
+                f"staged function '{name}': expected numbers that stay as they are, got '{counted}', which "
+                "every run changes while a graph would keep it; count outside, or in a tensor by .add_().",
                 reason="trace",
             )
 
@@ -113,3 +125,7 @@ class Surroundings:
 
 def _is_stand_in(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and backend.is_stand_in(value)
+
+
+def _is_counted(before: Any, now: Any) -> bool:
+    return type(before) in (int, float) and type(now) in (int, float) and before != now

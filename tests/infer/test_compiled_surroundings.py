@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -179,6 +180,37 @@ def test_a_model_that_counts_its_runs_is_recorded_once():
         compiled.run(2, Y, compile=False, progress=False)
     assert (compiled.compile_counters.traces, compiled.compile_counters.fallbacks) == (1, 0)
     assert last is not None
+
+
+class Counting:
+    def __init__(self):
+        self.runs, self.state = 0, {"beta": 0.0}
+
+    def by_attribute(self, y):
+        self.runs += 1
+        self.given(y, 1.0 + self.runs)
+
+    def by_entry(self, y):
+        self.state["beta"] += 0.1
+        self.given(y, 1.0 + self.state["beta"])
+
+    def given(self, y, spread):
+        mu = sample("mu", dist.Normal(0.0, spread))
+        with plate("row", 3):
+            sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+@pytest.mark.parametrize(("way", "name"), [("by_attribute", "runs"), ("by_entry", "state")])
+def test_a_number_that_each_run_changes_keeps_steps_eager(way, name):
+    losses = []
+    for compile in (True, False):
+        model = getattr(Counting(), way)
+        svi = SVI(model, AutoNormal(model), optim.Adam({"lr": 0.05}), store=ParamStore(), compile=compile)
+        told = pytest.warns(BrancherWarning, match=f"Counting.{name}', which every run changes")
+        with told if compile else nullcontext():
+            torch.manual_seed(5)
+            losses.append([svi.step(Y) for _ in range(4)])
+    assert losses[0] == losses[1]
 
 
 def test_predictive_and_log_likelihood(scale):

@@ -19,6 +19,8 @@ from brancher.infer.log_likelihood import _compiled_runs
 from brancher.params import ParamStore
 from brancher.staging import surroundings
 
+pytestmark = pytest.mark.usefixtures("any_way")
+
 Y = torch.tensor([1.0, 2.0, 0.5])
 prior_scale = 1.0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import sys
 import zlib
 from collections.abc import Mapping
@@ -204,7 +203,7 @@ def _replace(path: str | os.PathLike[str], chunks: list[bytes]) -> None:
     """Write a temporary file beside the target and move it into place."""
     _text(path)
     target = Path(os.path.realpath(path))
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     try:
         with beside.open("xb") as file:
             for chunk in chunks:

@@ -98,7 +98,8 @@ class CompiledStep:
             self._step,
             until=_is_bad,
             name="SVI.step",
-            on_fallback=lambda error: self._refuse(_in_users_words(str(error))),
+            on_fallback=lambda error: self._refuse(str(error)),
+            names=("carry", "rates", "optimizer", "report", "settings", "args", "kwargs"),
         )
 
     @property
@@ -338,11 +339,6 @@ class CompiledStep:
     def _refuse(self, reason: str) -> None:
         self._refused = True
         warnings.warn(f"{reason} Steps run eagerly.", BrancherWarning, stacklevel=6)
-
-
-def _in_users_words(reason: str) -> str:
-    """A reason that names the arguments of ``svi.step``, not those of the function that is staged."""
-    return reason.replace("argument[5]", "args").replace("argument[6]", "kwargs")
 
 
 def _acting() -> list[str]:

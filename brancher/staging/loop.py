@@ -49,6 +49,7 @@ class StagedLoop:
         name: str | None = None,
         mode: Mode = True,
         on_fallback: Callable[[StagingError], None] | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         label: str = name or getattr(step, "__qualname__", "") or type(step).__name__
 
@@ -56,7 +57,7 @@ class StagedLoop:
             new, outputs = _checked(step(carry, *consts), carry, label)
             return new, outputs, None if until is None else until(new, outputs)
 
-        self.staged = Staged(whole, name=label, mode=mode, on_fallback=on_fallback)
+        self.staged = Staged(whole, name=label, mode=mode, on_fallback=on_fallback, names=names)
         self._until = until is not None
         self._rigs: dict[int, _Rig] = {}
 
@@ -178,6 +179,7 @@ def stage_loop(
     name: str | None = None,
     mode: Mode = True,
     on_fallback: Callable[[StagingError], None] | None = None,
+    names: Sequence[str] = (),
 ) -> StagedLoop:
     """Compile a step ``(carry, *consts) -> (carry, outputs)`` to be run many times in one call.
 
@@ -188,13 +190,14 @@ def stage_loop(
         name: for messages.
         mode: as in `stage`.
         on_fallback: as in `stage`.
+        names: as in `stage`, of the carry and the constants.
 
     Example:
         >>> double = stage_loop(lambda x: (2 * x, x), mode=False)
         >>> double(torch.tensor(1.0), 4).outputs
         tensor([1., 2., 4., 8.])
     """
-    return StagedLoop(step, until=until, name=name, mode=mode, on_fallback=on_fallback)
+    return StagedLoop(step, until=until, name=name, mode=mode, on_fallback=on_fallback, names=names)
 
 
 def staged_loop(step: Step, carry: Any, steps: int, *consts: Any) -> LoopResult:

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 
 from brancher.staging.owners import is_librarys, is_ours, is_users, names_of
-from brancher.staging.structure import Same, constant_key
+from brancher.staging.structure import PLAIN, Same, constant_key
 
 Tensor = torch.Tensor
 
-_PLAIN = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 #: Where wrappers keep the function that they wrap.
 _WRAPPED = ("fn", "func", "model", "guide", "__wrapped__")
 #: A container with more entries is data, not settings.
@@ -86,7 +85,7 @@ class Found:
         self._kept: list[tuple[Place, list[Any]]] = []
         for holder in settings:
             for name, value in vars(holder).items() if hasattr(holder, "__dict__") else ():
-                if isinstance(value, _PLAIN):
+                if isinstance(value, PLAIN):
                     self._add(Place("entry", vars(holder), name, f"{type(holder).__name__}.{name}"))
         while self._todo and len(self.places) < _MOST_PLACES:
             self._look_into(*self._todo.popleft())
@@ -120,7 +119,7 @@ class Found:
         return [place for place, kept in self._kept if not are_same(place.entries(), kept)]
 
     def _visit(self, value: Any, label: str) -> None:
-        if not isinstance(value, (*_PLAIN, Tensor)) and id(value) not in self._visited:
+        if not isinstance(value, (*PLAIN, Tensor)) and id(value) not in self._visited:
             self._visited[id(value)] = value
             self._todo.append((value, label))
 
@@ -208,7 +207,7 @@ class Found:
                     self._visit(value, name)
                 elif isinstance(value, (staticmethod, classmethod, property)):
                     self._visit(getattr(value, "__func__", None) or getattr(value, "fget", None), name)
-                elif isinstance(value, (*_PLAIN, Tensor)) and not name.startswith("__"):
+                elif isinstance(value, (*PLAIN, Tensor)) and not name.startswith("__"):
                     self._add(Place("entry", vars(base), name, f"{base.__name__}.{name}"))
 
     def _container(self, value: Any, label: str) -> None:
@@ -238,7 +237,7 @@ def _contents(cell: CellType) -> Any:
 
 
 def _key(value: Any) -> Hashable:
-    if isinstance(value, _PLAIN):
+    if isinstance(value, PLAIN):
         return constant_key(value)
     if type(value) is tuple:
         return tuple(map(_key, value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from brancher.staging.emitting import native
 from brancher.staging.graph import record
 from brancher.staging.plan import Plan, environment, make_plan, tensor_key
 from brancher.staging.reasons import StagingError, no_compiler
-from brancher.staging.structure import Structure, compile_build, constants_of, flatten, tensors_of
+from brancher.staging.structure import Node, Structure, compile_build, constants_of, flatten, tensors_of
 
 Tensor = torch.Tensor
 Mode = bool | Literal["auto"]
@@ -65,6 +65,7 @@ class Staged:
         name: str | None = None,
         mode: Mode = True,
         on_fallback: Callable[[StagingError], None] | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         self.function = function
         self.name: str = name or getattr(function, "__qualname__", "") or type(function).__name__
@@ -73,7 +74,7 @@ class Staged:
         self.error: StagingError | None = None
         #: Tensors outside its arguments that the function changes: buffers of modules, say.
         self.changed_tensors: list[Tensor] = []
-        self._on_fallback = on_fallback
+        self._on_fallback, self._names = on_fallback, names
         self._plans: dict[Hashable, Plan] = {}
         self._pending: dict[Hashable, Future[Plan]] = {}
         self._failed: set[Hashable] = set()
@@ -101,8 +102,7 @@ class Staged:
         Raises:
             StagingError: the function can not be staged for these arguments.
         """
-        tensors, structure = flatten(args, f"staged function '{self.name}', argument")
-        key = (structure, tensor_key(tensors), environment())
+        tensors, structure, key = self._look_at(args)
         with self._lock:
             plan = self._known(key, tensors)
             if plan is None:
@@ -116,8 +116,7 @@ class Staged:
 
         The function is recorded here and now; lowering and the C++ compiler run beside.
         """
-        tensors, structure = flatten(args, f"staged function '{self.name}', argument")
-        key = (structure, tensor_key(tensors), environment())
+        tensors, structure, key = self._look_at(args)
         with self._lock:
             known = self._known(key, tensors)
             if known is not None:
@@ -136,8 +135,7 @@ class Staged:
         if self.mode is False:
             return None
         try:
-            tensors, structure = flatten(args, f"staged function '{self.name}', argument")
-            key = (structure, tensor_key(tensors), environment())
+            _, _, key = self._look_at(args)
             if key in self._failed:
                 return None
             plan = self._background(key, args) if self.mode == "auto" else self.plan(*args)
@@ -158,14 +156,24 @@ class Staged:
             taken.add(memory)
         return compile_build(structure, constants_of(result))(fresh)
 
+    def _look_at(self, args: tuple[Any, ...]) -> tuple[list[Tensor], Structure, Hashable]:
+        """The tensors of arguments, what is around them, and the cache key."""
+        tensors: list[Tensor] = []
+        parts: list[Structure] = []
+        for name, part in zip(self._names or [f"argument[{i}]" for i in range(len(args))], args, strict=True):
+            found, structure = flatten(part, f"staged function '{self.name}', {name}")
+            tensors += found
+            parts.append(structure)
+        whole = Node(tuple, (), tuple(parts))
+        return tensors, whole, (whole, tensor_key(tensors), environment())
+
     def _first_time(self, args: tuple[Any, ...]) -> Any:
         if self.mode is False:
             return self.eager(*args)
         try:
-            tensors, structure = flatten(args, f"staged function '{self.name}', argument")
+            tensors, _, key = self._look_at(args)
         except StagingError as error:
             return self._fall_back(args, None, error)
-        key = (structure, tensor_key(tensors), environment())
         if key in self._failed:
             return self.eager(*args)
         try:
@@ -274,6 +282,7 @@ def stage(
     name: str | None = None,
     mode: Mode = True,
     on_fallback: Callable[[StagingError], None] | None = None,
+    names: Sequence[str] = (),
 ) -> Staged:
     """Compile a function of tensors; what it computes stays the same, with the same random numbers.
 
@@ -296,10 +305,11 @@ def stage(
         name: for messages; the function's own name by default.
         mode: True compiles at the first call, False never, ``"auto"`` in a thread while calls run eagerly.
         on_fallback: called once with the reason when the function can not be staged; else it is a warning.
+        names: of the arguments, for messages; their numbers by default.
 
     Example:
         >>> square = stage(lambda x: x * x, mode=False)
         >>> square(torch.tensor(3.0))
         tensor(9.)
     """
-    return Staged(function, name=name, mode=mode, on_fallback=on_fallback)
+    return Staged(function, name=name, mode=mode, on_fallback=on_fallback, names=names)

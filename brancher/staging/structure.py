@@ -19,7 +19,8 @@ from brancher.staging.reasons import StagingError, refuse_odd
 
 Tensor = torch.Tensor
 
-_PLAIN = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device)
+#: Types of values that are told apart by value.
+PLAIN = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device)
 #: So many attributes are looked at in an argument that is an object.
 _MOST = 256
 
@@ -83,7 +84,7 @@ def _inside(value: Any) -> Hashable:
         parts = list(inside.items()) if not isinstance(holder, (list, tuple)) else list(enumerate(holder))
         for name, part in parts[: _MOST - len(found)]:
             kind: Any = type(part)
-            if kind in _PLAIN:
+            if kind in PLAIN:
                 found.append((name, constant_key(part)))
                 continue
             found.append((name, Same(part)))

@@ -40,6 +40,15 @@ def check_count(name: str, value: Any, least: int) -> None:
         raise InferenceError(f"MCMC: expected {name} as an int >= {least}, got {value!r}")
 
 
+def check_counts(num_samples: Any, warmup_steps: Any, num_chains: Any) -> int:
+    """Refuse numbers of draws or chains that are none; give the warmup steps, by default as many as draws."""
+    check_count("num_samples", num_samples, 1)
+    check_count("num_chains", num_chains, 1)
+    warmup = num_samples if warmup_steps is None else warmup_steps
+    check_count("warmup_steps", warmup, 0)
+    return int(warmup)
+
+
 def one_chain(params: dict[str, Tensor], chains: int) -> dict[str, Tensor]:
     """Drop a dimension of chains that all parameters share."""
     shared = chains > 1 and all(value.dim() > 0 and value.shape[0] == chains for value in params.values())

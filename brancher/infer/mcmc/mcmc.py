@@ -14,7 +14,7 @@ from torch.distributions.transforms import Transform
 from brancher.errors import BrancherWarning, InferenceError, InferenceTypeError, UnsupportedError
 from brancher.infer.log_likelihood import log_likelihood
 from brancher.infer.mcmc import rng
-from brancher.infer.mcmc.arguments import check_count, one_chain, remember, same
+from brancher.infer.mcmc.arguments import check_counts, one_chain, remember, same
 from brancher.infer.mcmc.density import FunctionDensity
 from brancher.infer.mcmc.engine import STATS, Compile, Engine, make_engine, plain_density
 from brancher.infer.mcmc.hook import Hook, HookFn, both, check_hook
@@ -103,9 +103,7 @@ class MCMC:
             raise InferenceTypeError(
                 f"MCMC: expected a kernel such as NUTS(model), got {type(kernel).__name__}; wrap the model"
             )
-        check_count("num_samples", num_samples, 1)
-        check_count("num_chains", num_chains, 1)
-        check_count("warmup_steps", num_samples if warmup_steps is None else warmup_steps, 0)
+        self.warmup_steps = check_counts(num_samples, warmup_steps, num_chains)
         if chain_method not in _METHODS:
             raise InferenceError(f"MCMC: expected chain_method as one of {_METHODS}, got {chain_method!r}")
         if kernel.potential_fn is not None and not initial_params:
@@ -125,7 +123,6 @@ class MCMC:
                 "leave transforms out"
             )
         self.num_samples, self.num_chains = num_samples, num_chains
-        self.warmup_steps = num_samples if warmup_steps is None else warmup_steps
         self.initial_params = None if initial_params is None else as_tensors(initial_params)
         self.chain_method, self.compile = chain_method, compile
         self.seed, self.progress = seed, progress and not disable_progbar

@@ -11,7 +11,7 @@ from torch.distributions.transforms import Transform
 
 from brancher.errors import InferenceError, InferenceTypeError, UnsupportedError
 from brancher.infer.diagnostics import effective_sample_size, split_gelman_rubin
-from brancher.infer.mcmc.arguments import check_count
+from brancher.infer.mcmc.arguments import check_counts
 from brancher.infer.mcmc.hook import HookFn, check_hook
 from brancher.infer.mcmc.kernels import MCMCKernel, as_tensors, check_pyro_run_options
 from brancher.infer.mcmc.mcmc import MCMC
@@ -70,13 +70,10 @@ class StepwiseMCMC(MCMC):
         **pyro_options: Any,
     ) -> None:
         check_pyro_run_options(pyro_options)
-        check_count("num_samples", num_samples, 1)
-        check_count("num_chains", num_chains, 1)
-        check_count("warmup_steps", num_samples if warmup_steps is None else warmup_steps, 0)
+        self.warmup_steps = check_counts(num_samples, warmup_steps, num_chains)
         check_hook(hook_fn, "sequential")
         self.kernel, self.hook_fn, self.seed = kernel, hook_fn, seed
         self.num_samples, self.num_chains = num_samples, num_chains
-        self.warmup_steps = num_samples if warmup_steps is None else warmup_steps
         self.initial_params = None if initial_params is None else as_tensors(initial_params)
         self.transforms = dict(transforms or getattr(kernel, "transforms", None) or {})
         self.progress, self.chain_method = progress and not disable_progbar, "sequential"

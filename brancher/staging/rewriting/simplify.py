@@ -12,20 +12,18 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import Graph, GraphModule, Node
 
+from brancher.staging.rewriting.agenda import RESHAPES
 from brancher.staging.rewriting.lanes import join_lanes
 from brancher.staging.rewriting.repeats import compute_once
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten
-_VIEWS = {
-    _aten.reshape.default,
-    _aten.view.default,
-    _aten._unsafe_view.default,
-    _aten.unsqueeze.default,
-    _aten.squeeze.dim,
-    _aten.squeeze.dims,
+_UNIFORM_VIEWS = RESHAPES | {
+    _aten.expand.default,
+    _aten.select.int,
+    _aten.slice.Tensor,
+    _aten.permute.default,
 }
-_UNIFORM_VIEWS = _VIEWS | {_aten.expand.default, _aten.select.int, _aten.slice.Tensor, _aten.permute.default}
 _PRODUCTS = (_aten.mul.Tensor, _aten.mul.Scalar)
 #: As many terms are added one by one; more are left to a reduction.
 _MOST_TERMS = 512
@@ -57,7 +55,7 @@ def _rewrite(nodes: Graph) -> None:
             continue
         if node.target is _aten.alias.default:
             _replace(node, node.args[0])
-        elif node.target in _VIEWS:
+        elif node.target in RESHAPES:
             _simplify_view(nodes, node)
         elif compute_once(nodes, node):
             continue
@@ -159,7 +157,7 @@ def _is_negation(node: Any) -> bool:
 
 def _origin(node: Node) -> Node:
     """The tensor that a node is a mere view of, entry by entry in the same order."""
-    while node.op == "call_function" and node.target in _VIEWS:
+    while node.op == "call_function" and node.target in RESHAPES:
         value, source = _value(node), _value(node.args[0])
         if value is None or source is None or not source.is_contiguous() or not value.is_contiguous():
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,11 +28,12 @@ GUIDES = {
 
 
 class Case(NamedTuple):
-    """A model, its arguments, and the shapes of a posterior draw by site."""
+    """A model, its arguments, the shapes of a posterior draw by site, and how many rows of 8 a call has."""
 
     model: Any
     args: tuple[Any, ...]
     shapes: dict[str, tuple[int, ...]]
+    rows: int = 8
 
 
 def _scalars(y: torch.Tensor) -> None:
@@ -118,32 +120,32 @@ MODELS = {
             "vectors": (2, 4),
         },
     ),
-    "subsampled": Case(_subsampled, (torch.ones(8),), {"mu": (), "z": (8,), "p": (8, 2)}),
-    "given rows": Case(_given_rows, (torch.ones(2), torch.tensor([5, 1])), {"mu": (), "z": (8,)}),
+    "subsampled": Case(_subsampled, (torch.ones(8),), {"mu": (), "z": (8,), "p": (8, 2)}, 3),
+    "given rows": Case(_given_rows, (torch.ones(2), torch.tensor([5, 1])), {"mu": (), "z": (8,)}, 2),
     "bounded": Case(_bounded, (), {"a": (), "b": (), "c": (3,)}),
     "masked": Case(_masked, (torch.ones(3),), {"mu": (), "y_unobserved": (3,)}),
 }
 
 
-#: What a kind of guide has no answer to, and why.
-OUT_OF_REACH = {
-    ("AutoRegressiveMessenger", "supports"): "it draws from the priors, and one of these is improper",
-}
+#: It draws from the priors, and one of these is improper.
+OUT_OF_REACH = ("AutoRegressiveMessenger", "supports")
+PAIRS = [pair for pair in itertools.product(GUIDES, MODELS) if pair != OUT_OF_REACH]
 
 
-@pytest.fixture(autouse=True)
-def _within_reach(request: pytest.FixtureRequest) -> None:
-    callspec = getattr(request.node, "callspec", None)
-    chosen = {} if callspec is None else callspec.params
-    if why := OUT_OF_REACH.get((chosen.get("make_guide"), chosen.get("case"))):
-        pytest.skip(why)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test of guides and models on every pair that is within reach."""
+    wants = {"make_guide", "case"} & set(metafunc.fixturenames)
+    if len(wants) == 2:
+        metafunc.parametrize(("make_guide", "case"), PAIRS, ids=map("-".join, PAIRS), indirect=True)
+    for name in wants if len(wants) == 1 else ():
+        metafunc.parametrize(name, list(GUIDES if name == "make_guide" else MODELS), indirect=True)
 
 
-@pytest.fixture(params=GUIDES, ids=str)
+@pytest.fixture
 def make_guide(request: pytest.FixtureRequest) -> Any:
     return GUIDES[request.param]
 
 
-@pytest.fixture(params=MODELS, ids=str)
+@pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
     return MODELS[request.param]
